@@ -1,0 +1,1 @@
+"""How an image gets its class logits: a text head, a linear head."""

@@ -1,0 +1,94 @@
+"""Norms and eigenvalues whose gradients stay finite where the textbook ones do not."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_EPSILON = 1e-12
+
+
+def normalize(features: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    """Unit-norm rows in float32; a zero row stays zero, with a zero gradient."""
+    features = features.astype(jnp.float32)
+    squared = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
+    is_zero = squared == 0.0
+    inverse = jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared))
+    return features * jnp.where(is_zero, 0.0, inverse)
+
+
+def frobenius_norm(matrix: Float[Array, "r s"]) -> Float[Array, ""]:
+    """The Frobenius norm `sqrt(sum(m ** 2))` in float32 or wider, with a zero gradient at zero."""
+    squared = jnp.sum(jnp.square(matrix))
+    is_zero = squared == 0.0
+    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, squared)))
+
+
+def standardize(features: Float[Array, "b d"], *, scale: bool) -> Float[Array, "b d"]:
+    """Columns with mean zero and, with `scale`, variance one (a constant column becomes zero)."""
+    centred = features - jnp.mean(features, axis=0, keepdims=True)
+    if not scale:
+        return centred
+    variance = jnp.mean(jnp.square(centred), axis=0, keepdims=True)
+    is_constant = variance <= _EPSILON
+    return jnp.where(is_constant, 0.0, centred * jax.lax.rsqrt(jnp.where(is_constant, 1.0, variance)))
+
+
+def second_moment(features: Float[Array, "b d"], *, scale: bool) -> Float[Array, "d d"]:
+    """The covariance of the features over the batch; with `scale`, their correlation matrix.
+
+    CaRot (arXiv 2311.01723), theorem 3.1: `E[x~ x~^T]` of the standardised
+    features `x~`. It has at most b - 1 non-zero eigenvalues.
+    """
+    columns = standardize(features, scale=scale)
+    return columns.T @ columns / columns.shape[0]
+
+
+@jax.custom_vjp
+def smallest_eigenvalue(matrix: Float[Array, "d d"]) -> Float[Array, ""]:
+    """The smallest eigenvalue of a symmetric matrix, by `eigvalsh`.
+
+    The gradient is `mean_k v_k v_k^T` over the unit eigenvectors whose eigenvalue
+    equals the smallest one within rounding: a subgradient where they coincide,
+    which does not depend on the basis that the solver picked, and is always
+    finite. JAX's own rule divides by the gaps between eigenvalues.
+    """
+    return jnp.linalg.eigvalsh(matrix)[0]
+
+
+def _smallest_eigenvalue_forward(
+    matrix: Float[Array, "d d"],
+) -> tuple[Float[Array, ""], Float[Array, "d d"]]:
+    values, vectors = jnp.linalg.eigh(matrix)
+    resolution = values.shape[0] * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values))
+    weights = (values - values[0] <= resolution).astype(values.dtype)
+    weights = weights / jnp.sum(weights)
+    return values[0], (vectors * weights) @ vectors.T
+
+
+def _smallest_eigenvalue_backward(
+    gradient: Float[Array, "d d"], cotangent: Float[Array, ""]
+) -> tuple[Float[Array, "d d"]]:
+    return (cotangent * gradient,)
+
+
+smallest_eigenvalue.defvjp(_smallest_eigenvalue_forward, _smallest_eigenvalue_backward)
+
+
+def smallest_singular_value(matrix: Float[Array, "r s"]) -> Float[Array, ""]:
+    """The smallest singular value of a tall matrix, as the root of its Gram matrix's eigenvalue.
+
+    Under the rounding error of the eigenvalue (`s * eps * largest`) the root is
+    continued by its tangent, so that the gradient is finite at zero and still
+    points to larger values. For r < s the true value, zero, is below that bound.
+    """
+    gram = matrix.T @ matrix
+    smallest = smallest_eigenvalue(gram)
+    floor = jax.lax.stop_gradient(
+        gram.shape[0] * jnp.finfo(gram.dtype).eps * jnp.trace(gram) + _EPSILON
+    )
+    is_resolved = smallest > floor
+    root = jnp.sqrt(jnp.where(is_resolved, smallest, floor))
+    tangent = (jnp.maximum(smallest, 0.0) + floor) / (2.0 * jnp.sqrt(floor))
+    return jnp.where(is_resolved, root, tangent)

@@ -1,0 +1,108 @@
+"""The device mesh, and where each array of the state lives on it.
+
+Two axes: `data` splits the batch; `fsdp` splits the batch too, and the
+parameters that a rule says so. The rules are applied to the names of the whole
+state, so the optimizer's moments and the EMA teacher follow their parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.trees import path_name
+
+DATA_AXIS = "data"
+FSDP_AXIS = "fsdp"
+
+Rule = tuple[str, tuple[str | None, ...]]
+
+FSDP_RULES: tuple[Rule, ...] = (
+    (r".*/token_embedding$", (FSDP_AXIS, None)),
+    (r".*/patch/kernel$", (None, None, None, FSDP_AXIS)),
+    (r".*/kernel$", (None, FSDP_AXIS)),
+    (r".*", ()),
+)
+"""The first match counts; the last row replicates whatever is left (biases, norms, scalars)."""
+
+
+def make_mesh(*, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh `data x fsdp` over all devices (or those given).
+
+    Raises:
+        ConfigError: `fsdp` does not divide the number of devices.
+    """
+    devices = list(jax.devices()) if devices is None else list(devices)
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ConfigError(
+            f"mesh.fsdp: got {fsdp}, expected a divisor of the {len(devices)} devices. "
+            "Set mesh.fsdp=1 to replicate the parameters."
+        )
+    return jax.make_mesh(
+        (len(devices) // fsdp, fsdp),
+        (DATA_AXIS, FSDP_AXIS),
+        axis_types=(AxisType.Auto, AxisType.Auto),
+        devices=devices,
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batched(mesh: Mesh) -> NamedSharding:
+    """The first dimension is split over all devices."""
+    return NamedSharding(mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, *, field: str) -> None:
+    """Raises a ConfigError where a batch cannot be split evenly over the devices."""
+    if batch_size < 1 or batch_size % mesh.size:
+        fit = max(mesh.size, round(batch_size / mesh.size) * mesh.size)
+        raise ConfigError(
+            f"{field}: got {batch_size}, expected a positive multiple of the {mesh.size} devices. "
+            f"Set {field}={fit}."
+        )
+
+
+def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = FSDP_RULES) -> Any:
+    """The sharding of every leaf of an abstract state, from the first rule that matches its name.
+
+    A dimension that the axis does not divide is replicated: a small model runs
+    on any mesh.
+
+    Raises:
+        ConfigError: No rule matches a leaf, or a rule has more dimensions than the leaf.
+    """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: NamedSharding(mesh, _spec(path_name(path), leaf.shape, mesh, rules)),
+        state,
+    )
+
+
+def _spec(
+    name: str, shape: tuple[int, ...], mesh: Mesh, rules: Sequence[Rule]
+) -> PartitionSpec:
+    for pattern, axes in rules:
+        if not re.match(pattern, name):
+            continue
+        if len(axes) > len(shape):
+            raise ConfigError(
+                f"sharding rule {pattern!r}: got {len(axes)} axes for {name!r} of shape {shape}. "
+                "Make the rule more specific."
+            )
+        return PartitionSpec(
+            *(
+                axis if axis is not None and size % mesh.shape[axis] == 0 else None
+                for axis, size in zip(axes, shape, strict=False)
+            )
+        )
+    raise ConfigError(
+        f"sharding rules: no rule matches {name!r}. Add ('.*', ()) as the last row to replicate it."
+    )

@@ -1,0 +1,1 @@
+"""Images and captions: prepared data sets in, uint8 batches out."""

@@ -1,0 +1,188 @@
+"""Any prepared TFDS folder of labelled images, opened by name and read without TensorFlow."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import Int
+
+from calib_jax.core.errors import ConfigError, DataError, nearest
+from calib_jax.data.images import Pixels, decode, resize_and_crop
+
+_CACHE_BYTES = 1 << 30
+
+
+@dataclasses.dataclass(kw_only=True)
+class Split:
+    """Names one split of a prepared data set.
+
+    Attributes:
+        name: As TFDS names it: `cifar10`, `digits/rotated`.
+        split: A split, or a slice of one in TFDS's notation: `train[:45000]`.
+    """
+
+    name: str
+    split: str = "test"
+
+
+class ImageSplit:
+    """The images and labels of a split, by index; decoded pixels stay in memory where they fit.
+
+    Attributes:
+        description: `name[split]`, for messages.
+        label_names: What the labels stand for.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        data_dirs: Sequence[pathlib.Path],
+        *,
+        image_size: int,
+        class_names: Sequence[str] = (),
+    ):
+        """Opens the folder.
+
+        Args:
+            split: What to open.
+            data_dirs: Where prepared data sets lie; the first that holds it counts.
+            image_size: Side of the square pixels that `image` returns; 0 leaves them as stored.
+            class_names: Labels become indices into these, by name; empty: the data set's own
+                (underscores in them are spaces).
+
+        Raises:
+            ConfigError: The folder is missing, or lacks the split, or holds no labelled images, or
+                has a class that is not among the class names.
+        """
+        self.description = f"{split.name}[{split.split}]"
+        builder = _open(split, data_dirs)
+        self._source = _as_source(builder, split, self.description)
+        features = builder.info.features
+        if features is None or not {"image", "label"} <= set(features):
+            raise ConfigError(
+                f"data set {self.description}: got features {sorted(features or {})}, expected "
+                "'image' and 'label'. Choose a classification data set."
+            )
+        own_names = tuple(name.replace("_", " ") for name in features["label"].names)
+        self.label_names = tuple(class_names) or own_names
+        self._label_map = _label_map(own_names, self.label_names, self.description)
+        self._size = image_size
+        self._cache = _new_cache(len(self._source), image_size)
+        self._labels = np.full(len(self._source), -1, np.int32)
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self._source)
+
+    def image(self, index: int) -> Pixels:
+        """The pixels of an example, resized and cropped to the image size.
+
+        Raises:
+            DataError: The record cannot be read or decoded; names the data set and the index.
+        """
+        if self._cache is None:
+            return self._read(index)
+        if self._labels[index] < 0:
+            self._cache[index] = self._read(index)
+        return self._cache[index]
+
+    def label(self, index: int) -> int:
+        """The class index of an example."""
+        if self._labels[index] < 0:
+            self.image(index)
+        return int(self._labels[index])
+
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The class indices of all examples."""
+        return np.array([self.label(index) for index in range(len(self))], np.int32)
+
+    def _read(self, index: int) -> Pixels:
+        where = f"data set {self.description}, record {index}"
+        try:
+            record = self._source[index]
+        # ArrayRecord and protobuf raise classes of their own, which share no base but this one.
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise DataError(
+                f"{where}: the record cannot be read: {reason}. Prepare the data set again."
+            ) from error
+        pixels = decode(record["image"], where=where)
+        label = int(record["label"])
+        if not 0 <= label < len(self._label_map):
+            raise DataError(
+                f"{where}: got label {label}, expected 0..{len(self._label_map) - 1}. "
+                "Prepare the data set again."
+            )
+        if self._size:
+            pixels = resize_and_crop(pixels, self._size)
+        # The pixels are in the cache before the label says so to other threads.
+        if self._cache is not None:
+            self._cache[index] = pixels
+        self._labels[index] = self._label_map[label]
+        return pixels
+
+
+def _label_map(
+    own_names: Sequence[str], class_names: Sequence[str], description: str
+) -> Int[np.ndarray, " k"]:
+    missing = [name for name in own_names if name not in class_names]
+    if missing:
+        raise ConfigError(
+            f"data set {description}: {len(missing)} of its {len(own_names)} classes are not among "
+            f"the {len(class_names)} class names, first {missing[0]!r}."
+            f"{nearest(missing[0], class_names)} Correct class_names, or choose another data set."
+        )
+    return np.array([list(class_names).index(name) for name in own_names], np.int32)
+
+
+def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetBuilder:
+    for data_dir in data_dirs:
+        folder = data_dir / split.name
+        versions = [path for path in folder.glob("*.*.*") if (path / "features.json").exists()]
+        if versions:
+            newest = max(versions, key=lambda path: tuple(map(int, path.name.split("."))))
+            return tfds.builder_from_directory(str(newest))
+    known = sorted(
+        str(path.parent.parent.relative_to(data_dir))
+        for data_dir in data_dirs
+        for path in data_dir.glob("**/features.json")
+    )
+    raise ConfigError(
+        f"data set {split.name!r}: no prepared TFDS folder in {' or '.join(map(str, data_dirs))}."
+        f"{nearest(split.name, known)} Found there: {', '.join(known[:12]) or 'nothing'}. "
+        "Set --config.data_dir to the folder that holds it."
+    )
+
+
+def _as_source(
+    builder: tfds.core.DatasetBuilder, split: Split, description: str
+) -> Sequence[dict[str, Any]]:
+    splits = sorted(builder.info.splits)
+    if split.split.split("[")[0] not in splits:
+        raise ConfigError(
+            f"data set {description}: got split {split.split!r}, expected one of "
+            f"{', '.join(splits)}.{nearest(split.split, splits)} Correct the split's name."
+        )
+    try:
+        source = builder.as_data_source(
+            split=split.split, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+    except (ValueError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ConfigError(
+            f"data set {description}: cannot be opened: {reason}. "
+            "Prepare it as ArrayRecord, and write slices as train[:90%]."
+        ) from error
+    if len(source) == 0:
+        raise ConfigError(f"data set {description}: the split is empty. Choose another slice.")
+    return source
+
+
+def _new_cache(num_examples: int, image_size: int) -> np.ndarray | None:
+    shape = (num_examples, image_size, image_size, 3)
+    if image_size == 0 or np.prod(shape, dtype=np.int64) > _CACHE_BYTES:
+        return None
+    return np.empty(shape, np.uint8)

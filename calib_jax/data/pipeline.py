@@ -1,0 +1,204 @@
+"""Grain pipelines: endless shuffled training batches, and a split in order for evaluation."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from jaxtyping import Int
+
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.types import Batch
+from calib_jax.data.captions import CaptionTable
+from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.images import Pixels, random_resized_crop
+
+Style = Callable[[Pixels, np.random.Generator], Pixels]
+
+# Threads beat processes here: Pillow and ArrayRecord release the interpreter's lock.
+_THREADS = 4
+_PREFETCH_BATCHES = 8
+
+
+@dataclasses.dataclass(kw_only=True)
+class Source:
+    """Captioned training images.
+
+    Attributes:
+        split: The images.
+        templates: One is drawn at random for each image and epoch.
+        style: A picture transformation, applied before the augmentation.
+    """
+
+    split: Split
+    templates: tuple[str, ...]
+    style: Style | None = None
+
+
+@dataclasses.dataclass(kw_only=True)
+class Augmentation:
+    """Random views of the training images.
+
+    Attributes:
+        crop_scale: Smallest and largest share of the area that a random resized crop keeps;
+            (1, 1) takes the whole image.
+        flip: Mirror half of the images.
+    """
+
+    crop_scale: tuple[float, float] = (0.9, 1.0)
+    flip: bool = False
+
+    def validate(self) -> None:
+        """Raises a ConfigError for a share outside 0..1."""
+        low, high = self.crop_scale
+        if not 0.0 < low <= high <= 1.0:
+            raise ConfigError(
+                f"augmentation.crop_scale: got {self.crop_scale}, expected 0 < low <= high <= 1. "
+                "Set it to (0.9, 1.0) for CLIP's."
+            )
+
+
+class CaptionedImages:
+    """The concatenation of sources, as a random-access source of `(source, image, label)`."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        splits: Sequence[ImageSplit],
+        captions: CaptionTable,
+    ):
+        """Takes the opened split of each source, with labels in the caption table's order."""
+        self._sources = sources
+        self._splits = splits
+        self._columns = [captions.template_indices(source.templates) for source in sources]
+        self._ends = np.cumsum([len(split) for split in splits])
+        self._captions = captions
+
+    def __len__(self) -> int:
+        """The number of images of all sources."""
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> tuple[int, Pixels, int]:
+        """The source's number, the pixels, and the class in the caption table's order."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        split = self._splits[number]
+        local = index - (int(self._ends[number - 1]) if number else 0)
+        return number, split.image(local), split.label(local)
+
+    def style(self, number: int) -> Style | None:
+        """The style of a source."""
+        return self._sources[number].style
+
+    def caption(self, number: int, label: int, rng: np.random.Generator) -> int:
+        """The row of a random caption that the source allows."""
+        columns = self._columns[number]
+        return self._captions.row(label, columns[int(rng.integers(len(columns)))])
+
+
+def training_batches(
+    images: CaptionedImages,
+    *,
+    batch_size: int,
+    image_size: int,
+    augmentation: Augmentation,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator[Batch]:
+    """Endless batches of this process, reshuffled every epoch.
+
+    The global batch k holds the same examples, captions and crops for any number
+    of processes; the state of the iterator is one number.
+
+    Args:
+        images: All training images.
+        batch_size: Of all processes together.
+        image_size: Side of the square pixels.
+        augmentation: Random views.
+        seed: Of the order, the captions and the views.
+        process_index: Which share of each batch is this process's.
+        process_count: The number of shares.
+
+    Raises:
+        ConfigError: There are fewer images than one batch needs.
+    """
+    if len(images) < batch_size:
+        raise ConfigError(
+            f"training.batch_size: got {batch_size}, expected at most the {len(images)} training "
+            "images. Lower it."
+        )
+
+    def view(element: tuple[int, Pixels, int], rng: np.random.Generator) -> dict[str, Any]:
+        number, pixels, label = element
+        style = images.style(number)
+        if style is not None:
+            pixels = style(pixels, rng)
+        if augmentation.crop_scale != (1.0, 1.0):
+            pixels = random_resized_crop(pixels, image_size, rng, scale=augmentation.crop_scale)
+        if augmentation.flip and rng.random() < 0.5:
+            pixels = pixels[:, ::-1]
+        caption = images.caption(number, label, rng)
+        return {"image": pixels, "label": np.int32(label), "caption": np.int32(caption)}
+
+    local_size = batch_size // process_count
+    dataset = (
+        grain.MapDataset.source(images)
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(view)
+        .slice(slice(process_index, None, process_count))
+        .batch(local_size, drop_remainder=True)
+        .map(lambda batch: Batch(**batch, mask=np.ones(local_size, np.bool_)))
+    )
+    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_PREFETCH_BATCHES)
+    return iter(dataset.to_iter_dataset(options))
+
+
+def spread(num_examples: int, limit: int | None = None) -> Int[np.ndarray, " n"]:
+    """All indices of a split, or `limit` of them at even distances."""
+    count = num_examples if limit is None else min(limit, num_examples)
+    return np.arange(count) * num_examples // max(count, 1)
+
+
+def evaluation_batches(
+    images: ImageSplit,
+    *,
+    batch_size: int,
+    limit: int | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """The split in order, once; the last batch is padded with zeros under a False mask.
+
+    Args:
+        images: The split.
+        limit: Take only so many examples, spread evenly.
+        batch_size: Of all processes together; process p gets the p-th share of rows of each batch.
+        process_index: Which share is this process's.
+        process_count: The number of shares.
+    """
+    local_size = batch_size // process_count
+    indices = spread(len(images), limit)
+    num_batches = -(-len(indices) // batch_size)
+
+    def load(number: int) -> Batch:
+        start = number * batch_size + process_index * local_size
+        rows = [int(index) for index in indices[start : start + local_size]]
+        pixels = [images.image(row) for row in rows]
+        image = np.zeros((local_size, *images.image(0).shape), np.uint8)
+        label = np.zeros(local_size, np.int32)
+        if pixels:
+            image[: len(pixels)] = np.stack(pixels)
+            label[: len(pixels)] = [images.label(row) for row in rows]
+        return Batch(
+            image=image,
+            label=label,
+            caption=np.zeros(local_size, np.int32),
+            mask=np.arange(local_size) < len(pixels),
+        )
+
+    dataset = grain.MapDataset.range(num_batches).map(load)
+    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_PREFETCH_BATCHES)
+    return iter(dataset.to_iter_dataset(options))

@@ -1,0 +1,1 @@
+"""From trained methods to predictions, numbers and a report."""

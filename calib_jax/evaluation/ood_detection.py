@@ -1,0 +1,25 @@
+"""How well scores tell in-distribution images from those of no class."""
+
+from __future__ import annotations
+
+from calib_jax.core.types import Predictions
+from calib_jax.metrics.detection import detection
+from calib_jax.scores.energy import energy
+from calib_jax.scores.max_logit import max_logit
+from calib_jax.scores.max_similarity import max_similarity
+from calib_jax.scores.mcm import mcm
+from calib_jax.scores.msp import msp
+
+SCORES = {
+    "msp": lambda predictions: msp(predictions.logits),
+    "max_logit": lambda predictions: max_logit(predictions.logits),
+    "energy": lambda predictions: energy(predictions.logits),
+    "mcm": lambda predictions: mcm(predictions.similarities()),
+    "max_similarity": lambda predictions: max_similarity(predictions.similarities()),
+}
+"""Each score of a split; higher = more in-distribution."""
+
+
+def detection_metrics(id_set: Predictions, ood_set: Predictions) -> dict[str, dict[str, float]]:
+    """AUROC, AUPR and FPR95 (with either class as the positive one) of each score."""
+    return {name: detection(score(id_set), score(ood_set)) for name, score in SCORES.items()}

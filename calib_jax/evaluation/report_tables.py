@@ -1,0 +1,162 @@
+"""The results table for the terminal and for Markdown, and how a number is written.
+
+Fractions are shown in percent with one decimal. The best value of a column is marked;
+values that look the same at the shown precision share the mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import rich.box
+import rich.table
+import rich.text
+
+from calib_jax.evaluation import report_data
+from calib_jax.evaluation.report_data import Stat
+
+DASH = "–"
+
+
+class Column(NamedTuple):
+    """A column of the results table."""
+
+    key: str
+    title: str
+    higher_is_better: bool
+
+    @property
+    def heading(self) -> str:
+        """The title with an arrow to the better side."""
+        return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
+
+
+COLUMNS = (
+    Column("id_accuracy", "ID acc", True),
+    Column("ood_accuracy", "mean OOD acc", True),
+    Column("id_ece", "ID ECE", False),
+    Column("ood_ece", "mean OOD ECE", False),
+    Column("near_auroc", "near AUROC", True),
+    Column("far_auroc", "far AUROC", True),
+)
+# Metrics that are not fractions: shown as they are, with three decimals.
+_PLAIN = {"nll", "brier"}
+_LOWER = ("ece", "mce", "nll", "brier", "fpr95")
+
+
+def percent(value: Stat) -> str:
+    """`81.2 ± 0.4` for fractions in [0, 1]; no spread with one seed, a dash if missing."""
+    return _with_spread(value, scale=100.0, decimals=1)
+
+
+def metric(key: str, value: Stat) -> str:
+    """A metric in its own unit: percent for fractions, three decimals for NLL and Brier."""
+    if key in _PLAIN:
+        return _with_spread(value, scale=1.0, decimals=3)
+    return percent(value)
+
+
+def higher_is_better(key: str) -> bool | None:
+    """The better side of a metric; None for one without a better side (mean confidence)."""
+    if key == "mean_confidence":
+        return None
+    return not any(part in key for part in _LOWER)
+
+
+def best(stats: Sequence[Stat], *, higher_is_better: bool | None) -> set[int]:
+    """Positions of the best mean, ties at a tenth of a percent included; empty if all miss."""
+    shown = {i: round(s.mean * 100, 1) for i, s in enumerate(stats) if s.mean is not None}
+    if higher_is_better is None or not shown:
+        return set()
+    top = (max if higher_is_better else min)(shown.values())
+    return {i for i, value in shown.items() if value == top}
+
+
+def summary(results: Mapping[str, Any]) -> list[tuple[Column, list[Stat], set[int]]]:
+    """For each column of the results table: its values by method and where the best ones are."""
+    found = []
+    for column in COLUMNS:
+        stats = [report_data.table_stat(row, column.key) for row in results["table"]]
+        marked = best(stats, higher_is_better=column.higher_is_better)
+        found.append((column, stats, marked))
+    return found
+
+
+def terminal_table(results: Mapping[str, Any]) -> rich.table.Table:
+    """The results table in percent, one row a method, the best of each column in bold.
+
+    Raises:
+      DataError: `results` is of another schema or holds no finished method.
+    """
+    report_data.check(results)
+    columns = summary(results)
+    table = rich.table.Table(
+        title=rich.text.Text(str(results.get("title", ""))),
+        caption=rich.text.Text(note(results)),
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("method", overflow="fold")
+    for column, _, _ in columns:
+        # Two lines: with seven columns and spreads the table then fits 80 characters.
+        table.add_column(_two_lines(column), justify="right")
+    for i, method in enumerate(report_data.methods(results)):
+        cells = [
+            rich.text.Text(percent(stats[i]).replace(" ", ""), style="bold" if i in marked else "")
+            for _, stats, marked in columns
+        ]
+        table.add_row(rich.text.Text(method), *cells)
+    return table
+
+
+def markdown_table(results: Mapping[str, Any]) -> str:
+    """The results table in Markdown (percent, the best of each column in bold) with its note.
+
+    Raises:
+      DataError: `results` is of another schema or holds no finished method.
+    """
+    report_data.check(results)
+    columns = summary(results)
+    lines = [
+        ["method", *(column.heading for column, _, _ in columns)],
+        ["---", *("---:" for _ in columns)],
+    ]
+    for i, method in enumerate(report_data.methods(results)):
+        cells = [(percent(stats[i]), i in marked) for _, stats, marked in columns]
+        row = [f"**{text}**" if bold else text for text, bold in cells]
+        lines.append([method.replace("|", "\\|"), *row])
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{table}\n\n{note(results)}\n"
+
+
+def note(results: Mapping[str, Any]) -> str:
+    """One line on how to read the table: unit, spread, bins, score, tuning split."""
+    seeds = results.get("seeds") or []
+    spread = f"mean ± sample std over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
+    return (
+        f"%; {spread}; ECE with {results.get('num_bins', DASH)} bins; "
+        f"AUROC of {score_title(results.get('table_score'))}, ID positive; "
+        f"tuned on: {results.get('num_tuned_on') or DASH}"
+    )
+
+
+def score_title(score: object) -> str:
+    """The name of an OOD score for people: abbreviations in capitals, words with spaces."""
+    if not score:
+        return DASH
+    return str(score).upper() if str(score) in {"mcm", "msp"} else str(score).replace("_", " ")
+
+
+def _two_lines(column: Column) -> str:
+    """The heading with its measure and arrow on the second line."""
+    group, measure = column.title.rsplit(" ", 1)
+    return column.heading.replace(f"{group} {measure}", f"{group}\n{measure}")
+
+
+def _with_spread(value: Stat, *, scale: float, decimals: int) -> str:
+    """The number, and its spread where there is one."""
+    if value.mean is None:
+        return DASH
+    text = f"{value.mean * scale:.{decimals}f}"
+    return text if value.std is None else f"{text} ± {value.std * scale:.{decimals}f}"

@@ -1,0 +1,98 @@
+"""The sections of the report page on training: losses and singular values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from calib_jax.evaluation import report_data, report_figures, report_html
+from calib_jax.evaluation.report_data import Curve
+from calib_jax.evaluation.report_figures import INK, Line, style
+from calib_jax.evaluation.report_html import paragraph
+
+Results = Mapping[str, Any]
+History = Sequence[Mapping[str, Any]]
+
+
+def losses(results: Results, history: History) -> str:
+    """Loss curves of each training phase with the terms of the loss."""
+    names = report_data.terms(history)
+    figures = ""
+    for phase in report_data.phases(history):
+        found = [
+            (name, style(names.index(name)), report_data.curve(history, phase, "terms", name))
+            for name in report_data.terms(history, phase)
+        ]
+        total = report_data.curve(history, phase, "loss")
+        # A loss of one term with weight 1 is that term: drawn once.
+        if len(found) != 1 or not _same(total, found[0][2]):
+            found.append(("total", INK, total))
+        shown = [(name, of, curve) for name, of, curve in found if curve is not None]
+        if not shown:
+            continue
+        lines = [Line(curve, of, name == "total") for name, of, curve in shown]
+        svg = report_figures.curves(f"Loss of {phase}", lines, x="step", y="loss")
+        legend = report_html.legend([(name, of) for name, of, _ in shown], line=True)
+        figures += report_html.figure(svg + legend, "", title=phase)
+    if not figures:
+        return ""
+    text = "The total (bold) and the terms it is made of, mean over seeds; the band spans them."
+    return paragraph(text) + f'<div class="figures">{figures}</div>'
+
+
+def singular_values(results: Results, history: History) -> str:
+    """The smallest singular value over training and the spectrum at its end, per method."""
+    methods = report_data.methods(results)
+    batch, projection = (
+        [report_data.curve(history, method, key) for method in methods]
+        for key in ("smallest_singular_value", "projection_smallest_singular_value")
+    )
+    final = [report_data.spectrum(results, method) for method in methods]
+    figures = ""
+    seen: set[int] = set()
+    for curves, title, x, caption in (
+        (
+            batch,
+            "Image features of the batch",
+            "step",
+            "Smallest singular value of the batch's "
+            "standardised image features during training. Zero: a direction is unused.",
+        ),
+        (
+            projection,
+            "Image projection",
+            "step",
+            "Smallest singular value of the image projection during training.",
+        ),
+        (
+            final,
+            "Spectrum after training",
+            "rank",
+            "All singular values of the standardised image "
+            "features of the in-distribution test images, largest first.",
+        ),
+    ):
+        shown = [(i, curve) for i, curve in enumerate(curves) if curve is not None]
+        if not shown:
+            continue
+        seen.update(i for i, _ in shown)
+        lines = [Line(curve, style(i)) for i, curve in shown]
+        svg = report_figures.curves(title, lines, x=x, y="singular value")
+        figures += report_html.figure(svg, caption, title=title)
+    if not figures:
+        return ""
+    text = (
+        "CaRot's theory bounds the error and the calibration error under shift together; the bound "
+        "tightens as the smallest singular value of the ID features grows."
+    )
+    legend = report_html.legend([(methods[i], style(i)) for i in sorted(seen)], line=True)
+    return paragraph(text) + legend + f'<div class="figures">{figures}</div>'
+
+
+def _same(a: Curve | None, b: Curve | None) -> bool:
+    """True where two curves would lie on each other."""
+    if a is None or b is None or a.x.shape != b.x.shape:
+        return False
+    return bool(np.allclose(a.x, b.x) and np.allclose(a.mean, b.mean, rtol=1e-3))

@@ -1,0 +1,103 @@
+"""`results.json`: every number of an experiment, with its seeds, config and machine."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+import calib_jax
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.evaluation.evaluate import Evaluation
+from calib_jax.evaluation.report import Example
+from calib_jax.evaluation.shifts import NUM_BINS, mean_and_std
+
+SCHEMA = 1
+
+
+def collect(
+    runs: Sequence[Mapping[str, Any]],
+    evaluation: Evaluation,
+    splits: Mapping[str, ImageSplit],
+    *,
+    name: str,
+    title: str,
+    class_names: Sequence[str],
+    seeds: Sequence[int],
+    tuned_on: str,
+    config: Mapping[str, Any],
+    wall_seconds: float,
+) -> dict[str, Any]:
+    """The content of `results.json`.
+
+    Args:
+        runs: One record a method and seed: `method`, `seed`, training time, `evaluate`'s record.
+        evaluation: Which split is what.
+        splits: The opened splits.
+        name: Of the experiment.
+        title: The report's headline.
+        class_names: In the order of the logits.
+        seeds: All of them.
+        tuned_on: Where the hyper-parameters were chosen.
+        config: As a dictionary.
+        wall_seconds: Of this command; finished parts of an earlier one are not counted again.
+    """
+    devices = jax.devices()
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "title": title,
+        "calib_jax_version": calib_jax.__version__,
+        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "environment": {
+            "python": platform.python_version(),
+            "jax": jax.__version__,
+            "platform": devices[0].platform,
+            "device_kind": devices[0].device_kind,
+            "num_devices": len(devices),
+            "wall_seconds": wall_seconds,
+        },
+        "config": config,
+        "class_names": list(class_names),
+        "num_bins": NUM_BINS,
+        "table_score": evaluation.score,
+        "tuned_on": tuned_on,
+        "datasets": {
+            "id": evaluation.id_name,
+            "shifts": list(evaluation.shifts),
+            "near": list(evaluation.near),
+            "far": list(evaluation.far),
+            "num_examples": {name: len(split) for name, split in splits.items()},
+        },
+        "seeds": list(seeds),
+        "runs": list(runs),
+        "table": mean_and_std(runs),
+    }
+
+
+def example_images(
+    runs: Sequence[Mapping[str, Any]], splits: Mapping[str, ImageSplit], seed: int
+) -> list[Example]:
+    """The examples of one seed's records, with their pixels and every method's prediction."""
+    of_seed = {run["method"]: run["examples"] for run in runs if run["seed"] == seed}
+    first = next(iter(of_seed.values()), {})
+    return [
+        Example(
+            dataset=name,
+            index=row["index"],
+            image=splits[name].image(row["index"]),
+            label=splits[name].label_names[splits[name].label(row["index"])],
+            predictions={
+                method: (
+                    examples[name][number]["prediction"],
+                    examples[name][number]["confidence"],
+                )
+                for method, examples in of_seed.items()
+            },
+        )
+        for name, rows in first.items()
+        for number, row in enumerate(rows)
+    ]

@@ -1,0 +1,90 @@
+"""Accuracy and calibration of predictions, and their summary over distribution shifts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from calib_jax.core.numerics import softmax
+from calib_jax.core.types import Predictions
+from calib_jax.metrics import calibration, classification
+
+NUM_BINS = 15
+
+
+def classification_metrics(predictions: Predictions) -> dict[str, float]:
+    """Every accuracy and calibration metric of one split; fractions in 0..1, NLL in nats."""
+    logits, labels = predictions.logits, predictions.labels
+    probs = softmax(logits)
+    confidence, _ = calibration.top_label(probs, labels)
+    return {
+        "accuracy": classification.accuracy(logits, labels),
+        "top5_accuracy": classification.top_k_accuracy(logits, labels, k=5),
+        "nll": classification.negative_log_likelihood(logits, labels),
+        "brier": classification.brier_score(probs, labels),
+        "ece_10": calibration.expected_calibration_error(probs, labels, num_bins=10),
+        "ece_15": calibration.expected_calibration_error(probs, labels, num_bins=NUM_BINS),
+        "adaptive_ece": calibration.adaptive_calibration_error(probs, labels, num_bins=NUM_BINS),
+        "classwise_ece": calibration.classwise_calibration_error(probs, labels, num_bins=NUM_BINS),
+        "mce": calibration.maximum_calibration_error(probs, labels, num_bins=NUM_BINS),
+        "mean_confidence": float(np.mean(confidence)),
+    }
+
+
+def reliability(predictions: Predictions) -> dict[str, list[float | None]]:
+    """The reliability diagram's bins: edges, counts, mean confidence, accuracy; None where empty."""
+    confidence, correct = calibration.top_label(softmax(predictions.logits), predictions.labels)
+    bins = calibration.reliability_bins(confidence, correct, num_bins=NUM_BINS)
+    return {
+        field.name: [
+            None if math.isnan(value) else float(value) for value in getattr(bins, field.name)
+        ]
+        for field in dataclasses.fields(bins)
+    }
+
+
+def summary(
+    metrics: Mapping[str, Mapping[str, float]],
+    detection: Mapping[str, Mapping[str, Mapping[str, float]]],
+    *,
+    id_name: str,
+    shifts: Sequence[str],
+    near: Sequence[str],
+    far: Sequence[str],
+    score: str,
+) -> dict[str, float]:
+    """The numbers of the table: means over the shifts, and over the near and far OOD sets.
+
+    Every shift counts the same, however many images it has. Without shifts or
+    OOD sets the number is NaN.
+    """
+
+    def mean(values: Sequence[float]) -> float:
+        return float(np.mean(values)) if values else math.nan
+
+    return {
+        "id_accuracy": metrics[id_name]["accuracy"],
+        "ood_accuracy": mean([metrics[name]["accuracy"] for name in shifts]),
+        "id_ece": metrics[id_name]["ece_15"],
+        "ood_ece": mean([metrics[name]["ece_15"] for name in shifts]),
+        "near_auroc": mean([detection[name][score]["auroc"] for name in near]),
+        "far_auroc": mean([detection[name][score]["auroc"] for name in far]),
+    }
+
+
+def mean_and_std(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a method: the mean and the sample standard deviation (None for one seed) of each summary number."""
+    rows = []
+    for method in dict.fromkeys(run["method"] for run in runs):
+        summaries = [run["summary"] for run in runs if run["method"] == method]
+        row: dict[str, Any] = {"method": method}
+        for key in summaries[0]:
+            values = np.array([values[key] for values in summaries])
+            std = float(values.std(ddof=1)) if len(values) > 1 else None
+            row[key] = {"mean": float(values.mean()), "std": std}
+        rows.append(row)
+    return rows

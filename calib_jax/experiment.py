@@ -1,0 +1,107 @@
+"""The root config of a run."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+from jax.sharding import Mesh
+
+from calib_jax.core import settings
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.sharding import check_batch_size
+from calib_jax.data.captions import CaptionTable
+from calib_jax.data.pipeline import Augmentation, Source
+from calib_jax.evaluation.evaluate import Evaluation
+from calib_jax.methods.method import Method
+from calib_jax.models.clip import ClipConfig
+from calib_jax.training.loop import Training
+
+PRETRAIN = "pretrain"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Stage:
+    """Captioned images and how long to train on them.
+
+    Attributes:
+        sources: The images and their captions.
+        class_names: What the captions call the classes.
+        augmentation: Random views.
+        training: Steps and batches.
+    """
+
+    sources: tuple[Source, ...]
+    class_names: tuple[str, ...]
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    training: Training = dataclasses.field(default_factory=Training)
+
+    def captions(self) -> CaptionTable:
+        """Every class in every template of the sources."""
+        templates = dict.fromkeys(t for source in self.sources for t in source.templates)
+        return CaptionTable(self.class_names, tuple(templates))
+
+
+@dataclasses.dataclass(kw_only=True)
+class Experiment:
+    """Everything that a run depends on.
+
+    Attributes:
+        name: A word.
+        title: The report's headline.
+        model: The towers.
+        pretrained: A folder with `model.safetensors` (OpenAI's naming) and `tokenizer.json`; empty:
+            pre-train.
+        pretrain_method: How to pre-train.
+        pretrain: On what to pre-train, where `pretrained` is empty.
+        finetune: What every method is fine-tuned on, and for how long.
+        methods: By the name that the table gives them.
+        evaluation: What every method is tested on.
+        seeds: Each is a whole run, pre-training included.
+        data_dir: The folder of prepared TFDS data sets.
+        prepare: Functions `(data_dir, output_dir)` that write further data sets, once.
+        tuned_on: What the hyper-parameters of this config were chosen on, for the report.
+        fsdp: Devices that share each parameter; 1 replicates them.
+    """
+
+    name: str
+    title: str
+    model: ClipConfig
+    pretrained: str = ""
+    pretrain_method: Method | None = None
+    pretrain: Stage | None = None
+    finetune: Stage
+    methods: dict[str, Method]
+    evaluation: Evaluation
+    seeds: tuple[int, ...] = (0,)
+    data_dir: str = "data"
+    prepare: tuple[Callable[[pathlib.Path, pathlib.Path], None], ...] = ()
+    tuned_on: str = "nothing: defaults of the papers"
+    fsdp: int = 1
+
+    def validate(self, mesh: Mesh) -> None:
+        """Raises a ConfigError for the first setting that is ill-typed, out of range or missing."""
+        settings.check_types(self, Experiment, "config")
+        self.model.validate()
+        self.evaluation.validate()
+        check_batch_size(self.evaluation.batch_size, mesh, field="evaluation.batch_size")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds: got {self.seeds}, expected distinct numbers. Correct them.")
+        if PRETRAIN in self.methods:
+            raise ConfigError(f"methods: the name {PRETRAIN!r} is taken. Rename the method.")
+        if not self.pretrained and (self.pretrain is None or self.pretrain_method is None):
+            raise ConfigError(
+                "pretrained: got an empty name and no pretrain stage, expected one of them. "
+                "Name a folder with model.safetensors, or set pretrain and pretrain_method."
+            )
+        for name, method, stage in self.phases():
+            field = PRETRAIN if name == PRETRAIN else "finetune"
+            stage.training.validate(mesh, field=f"{field}.training")
+            stage.augmentation.validate()
+            method.validate(name, num_steps=stage.training.num_steps)
+
+    def phases(self) -> list[tuple[str, Method, Stage]]:
+        """Every training of one seed, in order."""
+        first = []
+        if not self.pretrained and self.pretrain is not None and self.pretrain_method is not None:
+            first = [(PRETRAIN, self.pretrain_method, self.pretrain)]
+        return [*first, *((name, m, self.finetune) for name, m in self.methods.items())]

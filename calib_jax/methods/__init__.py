@@ -1,0 +1,1 @@
+"""Recipes: functions that return a `Method` with the defaults of a paper."""

@@ -1,0 +1,1 @@
+"""Whole-split host arrays in, numbers out."""

@@ -1,0 +1,134 @@
+"""What every metric asks of its arrays, and the one-line errors when it does not get it.
+
+The checks look at row extrema and row sums only: no temporary as large as the split.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calib_jax.core import errors
+
+# Rows of float16 probabilities over 1,000 classes sum to 1 within about 4e-4.
+SUM_TOLERANCE = 1e-3
+
+
+def check_same_length(first: np.ndarray, second: np.ndarray, *, names: tuple[str, str]) -> None:
+    """Nothing, if both arrays have one entry per example and there is an example.
+
+    Raises:
+      DataError: naming the array at fault.
+    """
+    if second.ndim != 1 or len(second) != len(first):
+        raise errors.DataError(
+            f"{names[1]}: got shape {second.shape}, expected ({len(first)},) to match {names[0]} "
+            f"{first.shape}. Pass one entry per example."
+        )
+    check_not_empty(first, name=names[0])
+
+
+def check_not_empty(values: np.ndarray, *, name: str) -> None:
+    """Nothing, if there is an example.
+
+    Raises:
+      DataError: naming the array.
+    """
+    if len(values) == 0:
+        raise errors.DataError(
+            f"{name}: got 0 examples, expected at least 1. Check the split and its mask."
+        )
+
+
+def check_finite(values: np.ndarray, *, name: str) -> None:
+    """Nothing, if no entry of a vector or matrix is NaN or infinite.
+
+    Raises:
+      DataError: naming the array and its first bad index.
+    """
+    if values.ndim == 1:
+        finite = np.isfinite(values)
+    else:  # NaN travels through both extrema
+        finite = np.isfinite(values.max(axis=1)) & np.isfinite(values.min(axis=1))
+    if finite.all():
+        return
+    index = [int(np.argmin(finite))]
+    if values.ndim > 1:
+        index.append(int(np.argmin(np.isfinite(values[index[0]]))))
+    raise errors.DataError(
+        f"{name}: got {values[tuple(index)]} at {index}, expected finite numbers. "
+        "Find the model or score that made it."
+    )
+
+
+def check_matrix(values: np.ndarray, labels: np.ndarray, *, name: str) -> None:
+    """Nothing, if `values` [n c] is finite and `labels` [n] name its columns.
+
+    Raises:
+      DataError: for a wrong shape, an empty split, NaN or infinity, a label outside [0, c).
+    """
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise errors.DataError(
+            f"{name}: got shape {values.shape}, expected (examples, classes). "
+            "Pass one row per example."
+        )
+    check_same_length(values, labels, names=(name, "labels"))
+    check_finite(values, name=name)
+    num_classes = values.shape[1]
+    outside = (labels < 0) | (labels >= num_classes)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise errors.DataError(
+            f"labels: got {labels[row]} at [{row}], expected a class in [0, {num_classes}). "
+            "Drop padding rows and number the labels like the columns."
+        )
+
+
+def check_probs(probs: np.ndarray, labels: np.ndarray) -> None:
+    """Nothing, if the rows of `probs` are distributions over the classes of `labels`.
+
+    Raises:
+      DataError: as `check_matrix`, and for a negative entry or a row that does not sum to 1.
+    """
+    check_matrix(probs, labels, name="probs")
+    lowest = probs.min(axis=1)
+    if (lowest < 0).any():
+        row = int(np.argmax(lowest < 0))
+        column = int(np.argmax(probs[row] < 0))
+        raise errors.DataError(
+            f"probs: got {probs[row, column]} at [{row}, {column}], expected at least 0. "
+            "Apply softmax to logits first."
+        )
+    sums = probs.sum(axis=1, dtype=np.float64)
+    off = np.abs(sums - 1) > SUM_TOLERANCE
+    if off.any():
+        row = int(np.argmax(off))
+        raise errors.DataError(
+            f"probs: got a sum of {sums[row]:.6g} in row [{row}], expected 1. "
+            "Apply softmax to logits first."
+        )
+
+
+def check_binary(values: np.ndarray, *, name: str) -> None:
+    """Nothing, if every entry is 0 or 1 (or a bool).
+
+    Raises:
+      DataError: naming the array and its first bad index.
+    """
+    other = (values != 0) & (values != 1)
+    if other.any():
+        row = int(np.argmax(other))
+        raise errors.DataError(
+            f"{name}: got {values[row]} at [{row}], expected 0 or 1. Pass a mask, not labels."
+        )
+
+
+def check_num_bins(num_bins: int) -> None:
+    """Nothing, if there is at least one bin.
+
+    Raises:
+      ConfigError: naming the value.
+    """
+    if num_bins < 1:
+        raise errors.ConfigError(
+            f"num_bins: got {num_bins}, expected at least 1. The papers use 10 or 15."
+        )

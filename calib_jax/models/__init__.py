@@ -1,0 +1,1 @@
+"""CLIP towers behind a pure encoder, presets, and weight importers."""

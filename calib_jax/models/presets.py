@@ -1,0 +1,64 @@
+"""Geometries of OpenAI's ViT models, and a tiny one for experiments."""
+
+from __future__ import annotations
+
+from calib_jax.models.clip import ClipConfig, TextConfig, VisionConfig
+
+
+def vit_b32() -> ClipConfig:
+    """Returns ViT-B/32 at 224 px: 151,277,313 parameters."""
+    return ClipConfig(vision=VisionConfig(patch_size=32))
+
+
+def vit_b16() -> ClipConfig:
+    """Returns ViT-B/16 at 224 px: 149,620,737 parameters."""
+    return ClipConfig(vision=VisionConfig(patch_size=16))
+
+
+def vit_l14() -> ClipConfig:
+    """Returns ViT-L/14 at 224 px: 427,616,513 parameters."""
+    return ClipConfig(
+        embed_dim=768,
+        vision=VisionConfig(patch_size=14, width=1024, num_layers=24, num_heads=16),
+        text=TextConfig(width=768, num_heads=12),
+    )
+
+
+def vit_l14_336() -> ClipConfig:
+    """Returns ViT-L/14 at 336 px: 427,944,193 parameters."""
+    config = vit_l14()
+    config.vision.image_size = 336
+    return config
+
+
+def tiny(
+    *,
+    vocab_size: int,
+    context_length: int,
+    image_size: int = 32,
+    patch_size: int = 8,
+    width: int = 64,
+    num_layers: int = 2,
+    num_heads: int = 2,
+    embed_dim: int = 64,
+    activation: str = "quick_gelu",
+) -> ClipConfig:
+    """Returns a model of two equally small towers, for tests and runs on a CPU."""
+    return ClipConfig(
+        embed_dim=embed_dim,
+        vision=VisionConfig(
+            image_size=image_size,
+            patch_size=patch_size,
+            width=width,
+            num_layers=num_layers,
+            num_heads=num_heads,
+        ),
+        text=TextConfig(
+            vocab_size=vocab_size,
+            context_length=context_length,
+            width=width,
+            num_layers=num_layers,
+            num_heads=num_heads,
+        ),
+        activation=activation,
+    )

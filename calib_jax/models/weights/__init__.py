@@ -1,0 +1,1 @@
+"""Importers and exporters of published weights, each from one declarative table."""

@@ -1,0 +1,1 @@
+"""Optimizers, schedules, and the EMA teacher as a gradient transformation."""

@@ -1,0 +1,1 @@
+"""OOD scores, one idea a file. Higher = more in-distribution, always."""

@@ -1,0 +1,1 @@
+"""The one train step, its state, checkpoints and the loop around it."""

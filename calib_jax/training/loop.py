@@ -1,0 +1,236 @@
+"""The loop around the train step: resume, log, stop on NaN, checkpoint."""
+
+import dataclasses
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from calib_jax.core import rngs
+from calib_jax.core.errors import ConfigError, TrainingError
+from calib_jax.core.sharding import batched, check_batch_size
+from calib_jax.core.types import Batch, Params
+from calib_jax.methods.method import Method
+from calib_jax.models.encoder import Encoder
+from calib_jax.objectives.views import Tables
+from calib_jax.optim.optimizers import make_optimizer
+from calib_jax.training.checkpoints import Checkpoints
+from calib_jax.training.history import History
+from calib_jax.training.state import TrainState, abstract_state, create_state
+from calib_jax.training.step import Metrics, make_train_step
+
+
+@dataclasses.dataclass(kw_only=True)
+class Training:
+    """How long and in what portions.
+
+    Attributes:
+        num_steps: Updates in all.
+        batch_size: Over all devices and processes; the contrastive terms see the whole of it.
+        log_every: Steps between two rows of `metrics.jsonl`.
+        checkpoint_every: Steps between two checkpoints; there is one after the last step anyhow.
+    """
+
+    num_steps: int = 25_030
+    batch_size: int = 512
+    log_every: int = 50
+    checkpoint_every: int = 1000
+
+    def validate(self, mesh: Mesh, *, field: str) -> None:
+        """Raises a ConfigError for counts out of range or a batch that the devices cannot share."""
+        for name, low in (("num_steps", 0), ("log_every", 1), ("checkpoint_every", 1)):
+            if getattr(self, name) < low:
+                raise ConfigError(
+                    f"{field}.{name}: got {getattr(self, name)}, expected at least {low}. "
+                    "Correct it."
+                )
+        check_batch_size(self.batch_size, mesh, field=f"{field}.batch_size")
+
+
+class BatchIterator(Protocol):
+    """An endless iterator whose position can be saved."""
+
+    def __next__(self) -> Batch:
+        """The next batch of this process."""
+
+    def get_state(self) -> dict[str, Any]:
+        """The position, as JSON."""
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes to a position."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A trained method: its parameters and what the training took (this time, if it resumed)."""
+
+    params: Params
+    num_steps: int
+    train_seconds: float
+
+
+def initial_params(
+    method: Method, encoder: Encoder, encoder_params: Params, tables: Tables, seed: int
+) -> Params:
+    """The parameters that a method starts from."""
+    key = rngs.key(seed, 0, "classifier")
+    classifier = method.classifier.init(key, encoder, encoder_params, tables.class_tokens)
+    return {"encoder": encoder_params, "classifier": classifier}
+
+
+def to_devices(batch: Batch, mesh: Mesh) -> Batch:
+    """The global batch, made of every process's share."""
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(batched(mesh), np.asarray(leaf)), batch
+    )
+
+
+def fit(
+    method: Method,
+    encoder: Encoder,
+    params: Params,
+    tables: Tables,
+    *,
+    name: str,
+    seed: int,
+    training: Training,
+    mesh: Mesh,
+    directory: pathlib.Path,
+    history: History,
+    make_batches: Callable[[], BatchIterator],
+    probe: Callable[[Params], Mapping[str, float]],
+) -> Fitted:
+    """The method's parameters after `training.num_steps` updates.
+
+    Goes on from the newest checkpoint in `directory`; where that is the last
+    step, nothing is trained and no data is read.
+
+    Args:
+        method: What is minimised; without terms, `params` come back as they are.
+        encoder: The towers.
+        params: Where the training starts; they stay usable.
+        tables: Tokenised texts.
+        name: The phase's name in the history and on the progress bar.
+        seed: Also for the history.
+        training: Lengths.
+        mesh: All devices.
+        directory: Of this training's checkpoints.
+        history: Gets a row every `log_every` steps.
+        make_batches: Opens the data.
+        probe: Further numbers for the history, from the present parameters.
+
+    Raises:
+        TrainingError: The loss or the gradient is not finite; the last good checkpoint stays.
+        CheckpointError: The newest checkpoint is damaged.
+    """
+    if not method.terms:
+        return Fitted(params=params, num_steps=0, train_seconds=0.0)
+    tx = make_optimizer(
+        method.optimizer,
+        params,
+        num_steps=training.num_steps,
+        trainable=method.trainable,
+        teacher=method.teacher,
+    )
+    checkpoints = Checkpoints(directory)
+    start = time.monotonic()
+    try:
+        state, iterator_state = _start(checkpoints, params, tx, mesh)
+        history.rewind(name, seed, int(state.step))
+        if int(state.step) < training.num_steps:
+            batches = make_batches()
+            if iterator_state is not None:
+                batches.set_state(iterator_state)
+            step_function = make_train_step(encoder, method, tx, mesh=mesh, state=state)
+            schedule = method.optimizer.schedule(training.num_steps)
+
+            def log(row: dict[str, Any], params: Params) -> None:
+                rate = float(schedule(row["step"] - 1))
+                probed = {key: float(value) for key, value in probe(params).items()}
+                history.append(
+                    {"phase": name, "seed": seed, **row, "learning_rate": rate, **probed}
+                )
+
+            state = _train(
+                state,
+                batches,
+                lambda state, batch: step_function(state, batch, tables),
+                name=name,
+                training=training,
+                mesh=mesh,
+                checkpoints=checkpoints,
+                log=log,
+            )
+    finally:
+        checkpoints.close()
+    return Fitted(
+        params=state.params,
+        num_steps=training.num_steps,
+        train_seconds=time.monotonic() - start,
+    )
+
+
+def _start(
+    checkpoints: Checkpoints, params: Params, tx: Any, mesh: Mesh
+) -> tuple[TrainState, dict[str, Any] | None]:
+    latest = checkpoints.latest_step()
+    if latest is None:
+        return create_state(params, tx, mesh), None
+    return checkpoints.restore(latest, abstract_state(params, tx, mesh))
+
+
+def _train(
+    state: TrainState,
+    batches: BatchIterator,
+    step_function: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
+    *,
+    name: str,
+    training: Training,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    log: Callable[[dict[str, Any], Params], None],
+) -> TrainState:
+    first, last = int(state.step), training.num_steps
+    pending: list[Metrics] = []
+    since = time.monotonic()
+    with tqdm(total=last, initial=first, desc=name, unit="step", mininterval=0.5) as bar:
+        for step in range(first + 1, last + 1):
+            state, metrics = step_function(state, to_devices(next(batches), mesh))
+            pending.append(metrics)
+            is_due = step % training.checkpoint_every == 0 or step == last
+            if is_due or step % training.log_every == 0:
+                # Metrics are fetched here and not every step: the device never waits for the host,
+                # and no checkpoint is written before all its steps are known to be finite.
+                row = _summary(jax.device_get(pending), step, name)
+                elapsed = time.monotonic() - since
+                row["examples_per_second"] = len(pending) * training.batch_size / elapsed
+                bar.update(len(pending))
+                bar.set_postfix(loss=f"{row['loss']:.4f}")
+                log(row, state.params)
+                pending, since = [], time.monotonic()
+            if is_due:
+                checkpoints.save(step, state, batches.get_state())
+    return state
+
+
+def _summary(pending: list[Mapping[str, np.ndarray]], step: int, name: str) -> dict[str, Any]:
+    """The means over the steps since the last row, after a look at each for NaN and infinity."""
+    for number, metrics in enumerate(pending, start=step - len(pending) + 1):
+        for key in ("loss", "gradient_norm"):
+            if not math.isfinite(metrics[key]):
+                terms = {k: float(v) for k, v in metrics.items() if k.startswith("terms/")}
+                raise TrainingError(
+                    f"{name}: {key} is {float(metrics[key])} at step {number} "
+                    f"({', '.join(f'{k}={v:.4g}' for k, v in terms.items())}). The last good "
+                    "checkpoint is kept. Lower the learning rate, or look at the data."
+                )
+    means = {key: float(np.mean([m[key] for m in pending])) for key in pending[0]}
+    terms = {k.removeprefix("terms/"): v for k, v in means.items() if k.startswith("terms/")}
+    rest = {k: v for k, v in means.items() if not k.startswith("terms/")}
+    return {"step": step, **rest, "terms": terms}

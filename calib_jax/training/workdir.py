@@ -1,0 +1,89 @@
+"""The folder of a run: one config for ever, and what has been finished."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.settings import differences
+
+
+class Workdir:
+    """Paths in the folder of a run.
+
+    `config.json`, `metrics.jsonl`, `results.json`, `report.html`, `data/` (prepared by the run),
+    `checkpoints/seed_0/carot/`, `pretrained/seed_0/`, `evaluations/seed_0/carot.json`.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        """Args: path: the folder; it need not exist."""
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.jsonl"
+        self.results = path / "results.json"
+        self.report = path / "report.html"
+        self.data = path / "data"
+
+    def checkpoints(self, phase: str, seed: int) -> pathlib.Path:
+        """Where a training keeps its checkpoints."""
+        return self.path / "checkpoints" / f"seed_{seed}" / phase
+
+    def pretrained(self, seed: int) -> pathlib.Path:
+        """Where the pre-trained model is exported."""
+        return self.path / "pretrained" / f"seed_{seed}"
+
+    def evaluation(self, method: str, seed: int) -> pathlib.Path:
+        """The record of a finished method."""
+        return self.path / "evaluations" / f"seed_{seed}" / f"{method}.json"
+
+    def check(self, config: dict[str, Any]) -> None:
+        """Raises a ConfigError where the folder holds the run of another config, or other files."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"workdir {self.path}: it is a file. Choose another --workdir.")
+        if not self.config.exists():
+            if self.metrics.exists() or self.results.exists():
+                raise ConfigError(
+                    f"workdir {self.path}: it holds results but no config.json. "
+                    "Choose another --workdir."
+                )
+            return
+        try:
+            stored = json.loads(self.config.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ConfigError(
+                f"workdir {self.path}: config.json is damaged ({error}). Choose another --workdir."
+            ) from None
+        changes = list(differences(stored, json.loads(json.dumps(config))))
+        if changes:
+            more = f" and {len(changes) - 8} more" if len(changes) > 8 else ""
+            raise ConfigError(
+                f"workdir {self.path}: it holds a run of another config, which is left as it is; "
+                f"{len(changes)} fields differ: {'; '.join(changes[:8])}{more}. "
+                "Choose another --workdir, or undo the change to go on with that run."
+            )
+
+    def claim(self, config: dict[str, Any]) -> None:
+        """Writes the config of a new run.
+
+        Raises:
+            ConfigError: The folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self.config.exists():
+                write_json(self.config, config)
+        except OSError as error:
+            raise ConfigError(
+                f"workdir {self.path}: cannot be written ({error.strerror}). "
+                "Choose another --workdir."
+            ) from None
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a JSON file at once or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)

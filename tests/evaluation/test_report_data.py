@@ -1,0 +1,143 @@
+"""Means over seeds, pooled bins and curves against plain loops."""
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+
+from calib_jax.core.errors import DataError
+from calib_jax.evaluation import report_data
+
+EDGES = [0.0, 0.5, 1.0]
+
+
+def bins(count, confidence, accuracy, edges=EDGES):
+    return {"edges": edges, "count": count, "confidence": confidence, "accuracy": accuracy}
+
+
+def results_with(*reliability):
+    runs = [{"method": "a", "seed": i, "reliability": r} for i, r in enumerate(reliability)]
+    return {"schema": 1, "table": [{"method": "a"}], "datasets": {"id": "clean"}, "runs": runs}
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf, "1", True, [1], {}])
+def test_what_is_not_a_finite_number_is_missing(value):
+    assert report_data.number(value) is None
+
+
+@pytest.mark.parametrize("value", [1, 1.5, np.float32(0.5), np.int64(3), np.float64(-2)])
+def test_every_kind_of_number_is_read(value):
+    assert report_data.number(value) == float(value)
+
+
+def test_stat_is_mean_and_sample_deviation_of_what_is_there():
+    values = [0.1, 0.4, 0.35]
+    mean, std = report_data.stat([*values, None, math.nan])
+    assert mean == pytest.approx(statistics.mean(values))
+    assert std == pytest.approx(statistics.stdev(values))
+    assert report_data.stat([0.3]) == (0.3, None)
+    assert report_data.stat([None]) == (None, None)
+
+
+def test_lookup_stops_at_the_first_gap():
+    tree = {"a": {"b": 0}, "c": None}
+    assert report_data.lookup(tree, "a", "b") == 0
+    assert report_data.lookup(tree, "c", "b") is None
+    assert report_data.lookup(tree, "x", "b") is None
+
+
+def test_pooled_bins_are_those_of_all_examples_together():
+    rng = np.random.default_rng(0)
+    runs, everything = [], []
+    for _ in range(3):
+        run = {}
+        for dataset in ("x", "y"):
+            confidence, right = rng.random(50) * 0.9 + 0.1, rng.random(50) < 0.6
+            everything += list(zip(confidence, right, strict=True))
+            high = confidence > 0.5
+            run[dataset] = bins(
+                [int((~high).sum()), int(high.sum())],
+                [float(confidence[~high].mean()), float(confidence[high].mean())],
+                [float(right[~high].mean()), float(right[high].mean())])
+        runs.append(run)
+    pooled = report_data.pooled_reliability(results_with(*runs), "a", ["x", "y"])
+    ece = 0.0
+    for k, inside in enumerate((lambda c: c <= 0.5, lambda c: c > 0.5)):
+        members = [(c, r) for c, r in everything if inside(c)]
+        confidence = statistics.mean(c for c, _ in members)
+        accuracy = statistics.mean(float(r) for _, r in members)
+        ece += len(members) / len(everything) * abs(confidence - accuracy)
+        np.testing.assert_allclose(pooled.count[k], len(members))
+        np.testing.assert_allclose(pooled.confidence[k], confidence, rtol=1e-12)
+        np.testing.assert_allclose(pooled.accuracy[k], accuracy, rtol=1e-12)
+    np.testing.assert_allclose(pooled.expected_calibration_error(), ece, rtol=1e-12)
+
+
+def test_empty_bins_stay_empty_and_do_not_count():
+    results = results_with({"x": bins([0, 4], [None, 0.9], [None, 0.5])})
+    pooled = report_data.pooled_reliability(results, "a", ["x", "absent"])
+    assert math.isnan(pooled.accuracy[0])
+    assert pooled.expected_calibration_error() == pytest.approx(0.4)
+    empty = results_with({"x": bins([0, 0], [None, None], [None, None])})
+    assert report_data.pooled_reliability(empty, "a", ["x"]) is None
+    assert report_data.pooled_reliability(results, "b", ["x"]) is None
+
+
+def test_bins_with_other_edges_are_refused():
+    other = bins([1, 1], [0.2, 0.8], [0, 1], edges=[0.0, 0.4, 1.0])
+    results = results_with({"x": bins([1, 1], [0.2, 0.8], [0, 1]), "y": other})
+    with pytest.raises(DataError, match="reliability of a on y: got other bin edges"):
+        report_data.pooled_reliability(results, "a", ["x", "y"])
+
+
+def record(step, loss, seed=0, phase="a", **terms):
+    return {"phase": phase, "seed": seed, "step": step, "loss": loss, "terms": terms}
+
+
+def test_curve_is_mean_and_range_over_seeds():
+    history = [record(0, 1.0), record(0, 3.0, seed=1), record(5, 0.5), record(5, math.nan, seed=1),
+               record(0, 99.0, phase="b")]
+    curve = report_data.curve(history, "a", "loss")
+    np.testing.assert_array_equal(curve.x, [0, 5])
+    np.testing.assert_array_equal(curve.mean, [2.0, 0.5])
+    np.testing.assert_array_equal(curve.low, [1.0, 0.5])
+    np.testing.assert_array_equal(curve.high, [3.0, 0.5])
+    assert report_data.curve(history, "c", "loss") is None
+
+
+def test_a_step_logged_again_after_a_restart_counts_once():
+    history = [record(5, 1.0), record(10, 9.0), record(10, 2.0)]
+    np.testing.assert_array_equal(report_data.curve(history, "a", "loss").mean, [1.0, 2.0])
+
+
+def test_long_curves_are_averaged_down():
+    history = [record(step, float(step)) for step in range(1000)]
+    curve = report_data.curve(history, "a", "loss")
+    assert len(curve.x) == report_data.MAX_CURVE_POINTS
+    np.testing.assert_allclose(curve.mean[0], 2.0)
+    assert (curve.low[0], curve.high[-1]) == (0.0, 999.0)
+    np.testing.assert_allclose(curve.mean.mean(), 499.5)
+
+
+def test_phases_and_terms_keep_their_order():
+    history = [record(0, 1, phase="pretrain", c=1.0), record(0, 1, b=1.0), record(1, 1, a=1.0)]
+    assert report_data.phases(history) == ["pretrain", "a"]
+    assert report_data.terms(history) == ["c", "b", "a"]
+    assert report_data.terms(history, "a") == ["b", "a"]
+
+
+def test_spectrum_is_sorted_and_cut_to_the_shortest_run():
+    results = results_with({}, {})
+    assert report_data.spectrum(results, "a") is None
+    results["runs"][0]["spectrum"] = {"singular_values": [1.0, 3.0, 2.0]}
+    results["runs"][1]["spectrum"] = {"singular_values": [5.0, 4.0]}
+    curve = report_data.spectrum(results, "a")
+    np.testing.assert_array_equal(curve.x, [1, 2])
+    np.testing.assert_array_equal(curve.mean, [4.0, 3.0])
+
+
+def test_datasets_in_order():
+    results = {"datasets": {"id": "i", "shifts": ["s"], "near": ["n"], "far": ["f"]}}
+    assert report_data.evaluated(results) == ["i", "s"]
+    assert report_data.out_of_distribution(results) == ["n", "f"]

@@ -1,0 +1,56 @@
+"""Fragments: escaping, tables, embedded images."""
+
+import base64
+import io
+import re
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from calib_jax.evaluation import report_figures, report_html
+from calib_jax.evaluation.report_html import Cell, Row
+
+
+def decode(tag):
+    kind, data = re.search(r'src="data:image/(\w+);base64,([^"]+)"', tag).groups()
+    return kind, matplotlib.image.imread(io.BytesIO(base64.b64decode(data)), format=kind)
+
+
+def test_small_images_come_back_pixel_for_pixel():
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 20, 3), dtype=np.uint8)
+    tag = report_html.image(pixels, 'a "<b>"')
+    kind, image = decode(tag)
+    assert kind == "png" and 'class="pixels"' in tag and "&quot;&lt;b&gt;&quot;" in tag
+    np.testing.assert_array_equal((image[..., :3] * 255).round().astype(np.uint8), pixels)
+
+
+@pytest.mark.parametrize(("shape", "thumbnail"), [
+    ((96, 96, 3), (96, 96)), ((500, 375, 3), (125, 93)), ((1000, 2, 3), (142, 1))])
+def test_large_images_become_thumbnails(shape, thumbnail):
+    tag = report_html.image(np.full(shape, 120, np.uint8), "x")
+    kind, image = decode(tag)
+    assert kind == "jpeg" and "pixels" not in tag
+    assert image.shape[:2] == thumbnail
+    assert abs(image.astype(int) - 120).max() <= 2
+
+
+def test_table_marks_groups_and_best_cells():
+    rows = [Row("<g>"), Row("m", [Cell("1", best=True), Cell("2")], report_figures.style(0))]
+    html = report_html.table(["method", "a", "b"], rows)
+    assert '<th scope="rowgroup" colspan="3">&lt;g&gt;</th>' in html
+    assert '<td class="best">1</td><td>2</td>' in html
+    assert 'class="swatch"' in html
+
+
+def test_sections_without_content_vanish():
+    assert report_html.section("a", "A", "", "") == ""
+    assert report_html.section("a", "A&B", "x") == '<section id="a"><h2>A&amp;B</h2>x</section>'
+
+
+def test_text_is_escaped_everywhere():
+    bad = '<i x="1">&'
+    for html in (report_html.paragraph(bad), report_html.folded(bad, ""),
+                 report_html.figure("", bad, title=bad),
+                 report_html.legend([(bad, report_figures.INK)], line=True)):
+        assert "<i" not in html and "&lt;i x=&quot;1&quot;&gt;&amp;" in html

@@ -1,0 +1,100 @@
+"""The results table as text: numbers, marks, escapes."""
+
+import io
+import math
+
+import pytest
+import rich.console
+
+from calib_jax.core.errors import DataError
+from calib_jax.evaluation import report_tables
+from calib_jax.evaluation.report_data import Stat
+
+KEYS = [column.key for column in report_tables.COLUMNS]
+
+
+def make_results(rows, seeds=(0, 1)):
+    table = [{"method": method, **{k: {"mean": m, "std": s} for k in KEYS}}
+             for method, m, s in rows]
+    return {"schema": 1, "title": "Digits", "num_bins": 15, "table_score": "mcm",
+            "num_tuned_on": "validation", "seeds": list(seeds), "table": table,
+            "runs": [{"method": row[0]} for row in rows], "datasets": {"id": "clean"}}
+
+
+def printed(results, width=80):
+    console = rich.console.Console(file=io.StringIO(), width=width)
+    console.print(report_tables.terminal_table(results))
+    return console.file.getvalue()
+
+
+def test_percent_and_metric_format():
+    assert report_tables.percent(Stat(0.8123, 0.004)) == "81.2 ± 0.4"
+    assert report_tables.percent(Stat(0.8123)) == "81.2"
+    assert report_tables.percent(Stat(None)) == "–"
+    assert report_tables.metric("nll", Stat(1.23456)) == "1.235"
+    assert report_tables.metric("accuracy", Stat(1.0)) == "100.0"
+
+
+def test_best_takes_the_better_side_with_visible_ties():
+    stats = [Stat(0.5), Stat(0.8001), Stat(None), Stat(0.8004), Stat(0.2)]
+    assert report_tables.best(stats, higher_is_better=True) == {1, 3}
+    assert report_tables.best(stats, higher_is_better=False) == {4}
+    assert report_tables.best(stats, higher_is_better=None) == set()
+    assert report_tables.best([Stat(None)], higher_is_better=True) == set()
+
+
+@pytest.mark.parametrize(("key", "better"), [
+    ("accuracy", True), ("top5_accuracy", True), ("auroc", True), ("aupr_ood", True),
+    ("ece_15", False), ("adaptive_ece", False), ("mce", False), ("nll", False),
+    ("fpr95_id_positive", False), ("mean_confidence", None)])
+def test_the_better_side_of_each_metric(key, better):
+    assert report_tables.higher_is_better(key) is better
+
+
+def test_markdown_table():
+    lines = report_tables.markdown_table(
+        make_results([("a|b", 0.5, 0.01), ("carot", 0.75, 0.02)])).splitlines()
+    assert lines[0] == ("| method | ID acc ↑ | mean OOD acc ↑ | ID ECE ↓ | mean OOD ECE ↓ "
+                        "| near AUROC ↑ | far AUROC ↑ |")
+    low, high = "50.0 ± 1.0", "75.0 ± 2.0"
+    assert lines[2] == f"| a\\|b | {low} | {low} | **{low}** | **{low}** | {low} | {low} |"
+    assert lines[3] == (f"| carot | **{high}** | **{high}** | {high} | {high} "
+                        f"| **{high}** | **{high}** |")
+    assert lines[5] == ("%; mean ± sample std over 2 seeds; ECE with 15 bins; "
+                        "AUROC of MCM, ID positive; tuned on: validation")
+
+
+def test_terminal_table_fits_a_terminal():
+    rows = [("zero-shot", 0.7, 0.01), ("fine-tuning", 0.9876, 0.04)]
+    text = printed(make_results(rows))
+    row = next(line for line in text.splitlines() if "fine-tuning" in line)
+    assert row.split() == ["fine-tuning", *["98.8±4.0"] * 6]
+    assert "Digits" in text and "tuned on: validation" in text
+
+
+def test_terminal_table_marks_the_best_in_bold():
+    table = report_tables.terminal_table(make_results([("a", 0.5, None), ("b", 0.6, None)]))
+    styles = [[str(cell.style) for cell in column.cells] for column in table.columns[1:]]
+    assert styles[0] == ["", "bold"] and styles[2] == ["bold", ""]
+
+
+def test_method_names_are_not_markup():
+    assert "[red]x[/red]" in printed(make_results([("[red]x[/red]", 0.5, None)]), width=100)
+
+
+def test_missing_numbers_and_one_seed():
+    text = report_tables.markdown_table(make_results([("a", math.nan, None)], seeds=(0,)))
+    assert "| a | – | – | – | – | – | – |" in text
+    assert "one seed" in text and "±" not in text
+
+
+def test_wrong_results_are_refused():
+    with pytest.raises(DataError, match="results: got schema None, expected 1"):
+        report_tables.markdown_table({})
+    with pytest.raises(DataError, match=r"results: got nothing under \['table', 'runs'"):
+        report_tables.terminal_table({"schema": 1, "datasets": {"id": "clean"}})
+
+
+def test_score_titles():
+    titles = [report_tables.score_title(s) for s in ("mcm", "max_logit", None)]
+    assert titles == ["MCM", "max logit", "–"]

@@ -1,0 +1,33 @@
+"""Training sections: which curves are drawn, and that absent ones are left out."""
+
+from calib_jax.evaluation import report_training
+
+RESULTS = {"table": [{"method": "a"}, {"method": "b"}], "runs": []}
+
+
+def make_history(**extra):
+    return [{"phase": "a", "seed": 0, "step": step, **extra} for step in (0, 10)]
+
+
+def test_nothing_without_history():
+    assert report_training.losses(RESULTS, []) == ""
+    assert report_training.singular_values(RESULTS, []) == ""
+    assert report_training.losses(RESULTS, make_history(loss=float("nan"))) == ""
+
+
+def test_total_is_drawn_with_its_terms():
+    html = report_training.losses(RESULTS, make_history(loss=3.0, terms={"x": 1.0, "y": 2.0}))
+    assert all(f"</svg>{name}</li>" in html for name in ("x", "y", "total"))
+
+
+def test_total_of_one_unweighted_term_is_not_drawn_twice():
+    once = report_training.losses(RESULTS, make_history(loss=3.0, terms={"x": 3.0}))
+    assert "</svg>x</li>" in once and "total" not in once.split("figures", 1)[1]
+    weighted = report_training.losses(RESULTS, make_history(loss=3.0, terms={"x": 6.0}))
+    assert "</svg>total</li>" in weighted
+
+
+def test_legend_names_only_methods_with_a_curve():
+    html = report_training.singular_values(RESULTS, make_history(smallest_singular_value=0.1))
+    assert "</svg>a</li>" in html and "</svg>b</li>" not in html
+    assert "Image projection" not in html

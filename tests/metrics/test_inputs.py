@@ -1,0 +1,78 @@
+"""Every message of a bad array. Shapes are tested here: the run-time shape checks of the
+tests would stop a mismatch before the public functions saw it."""
+
+import numpy as np
+import pytest
+
+from calib_jax.core import errors
+from calib_jax.metrics import inputs
+
+PROBS = np.array([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]])
+LABELS = np.array([2, 0])
+
+
+def replaced(array, index, value):
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+def test_good_arrays_pass():
+    inputs.check_probs(PROBS, LABELS)
+    inputs.check_probs(PROBS.astype(np.float16), LABELS.astype(np.int32))
+    inputs.check_matrix(np.array([[-3e38, 3e38]], np.float32), np.array([1]), name="logits")
+    inputs.check_binary(np.array([True, False]), name="is_id")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_finite(value):
+    with pytest.raises(errors.DataError, match=rf"^logits: got {value} at \[1, 2\], expected fin"):
+        inputs.check_matrix(replaced(PROBS, (1, 2), value), LABELS, name="logits")
+    with pytest.raises(errors.DataError, match=rf"^scores: got {value} at \[1\], expected finite"):
+        inputs.check_finite(np.array([0.0, value, np.nan]), name="scores")
+
+
+def test_the_first_bad_index_is_named():
+    values = replaced(replaced(PROBS, (0, 1), -np.inf), (1, 0), np.nan)
+    with pytest.raises(errors.DataError, match=r"got -inf at \[0, 1\]"):
+        inputs.check_finite(values, name="logits")
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_label_outside(label):
+    with pytest.raises(
+        errors.DataError, match=rf"^labels: got {label} at \[1\], expected a class in \[0, 3\)"
+    ):
+        inputs.check_matrix(PROBS, np.array([0, label]), name="logits")
+
+
+def test_shapes():
+    with pytest.raises(errors.DataError, match=r"labels: got shape \(3,\), expected \(2,\) to mat"):
+        inputs.check_matrix(PROBS, np.zeros(3, int), name="logits")
+    with pytest.raises(errors.DataError, match=r"labels: got shape \(2, 1\), expected \(2,\)"):
+        inputs.check_matrix(PROBS, LABELS[:, None], name="logits")
+    for bad in (PROBS[0], PROBS[:, :0]):
+        with pytest.raises(errors.DataError, match=r"logits: got shape .* expected \(examples, cl"):
+            inputs.check_matrix(bad, LABELS, name="logits")
+
+
+def test_empty():
+    with pytest.raises(errors.DataError, match="probs: got 0 examples, expected at least 1"):
+        inputs.check_probs(PROBS[:0], LABELS[:0])
+
+
+def test_logits_given_as_probs():
+    with pytest.raises(errors.DataError, match=r"probs: got -0.1 at \[0, 1\], expected at least 0"):
+        inputs.check_probs(replaced(replaced(PROBS, (0, 1), -0.1), (0, 2), -0.5), LABELS)
+    with pytest.raises(errors.DataError, match=r"probs: got a sum of 1.1 in row \[1\], expected 1"):
+        inputs.check_probs(replaced(PROBS, (1, 2), 0.1), LABELS)
+
+
+def test_binary():
+    with pytest.raises(errors.DataError, match=r"is_id: got -1 at \[1\], expected 0 or 1"):
+        inputs.check_binary(np.array([1, -1]), name="is_id")
+
+
+def test_num_bins():
+    with pytest.raises(errors.ConfigError, match="num_bins: got 0, expected at least 1"):
+        inputs.check_num_bins(0)

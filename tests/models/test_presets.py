@@ -1,0 +1,49 @@
+import inspect
+
+import jax
+import pytest
+
+from calib_jax.core import trees
+from calib_jax.models import presets
+from calib_jax.models.encoder import Encoder
+
+COUNTS = {
+    "vit_b32": 151_277_313,
+    "vit_b16": 149_620_737,
+    "vit_l14": 427_616_513,
+    "vit_l14_336": 427_944_193,
+}
+
+
+def test_the_table_is_complete():
+    own = inspect.getmembers(presets, inspect.isfunction)
+    public = {name for name, f in own if f.__module__ == presets.__name__}
+    assert public == {*COUNTS, "tiny"}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_counts_are_openais(name):
+    config = getattr(presets, name)()
+    assert config.activation == "quick_gelu"
+    assert config.vision.width == 64 * config.vision.num_heads
+    assert config.text.width == 64 * config.text.num_heads
+    params = jax.eval_shape(Encoder(config).init, jax.random.key(0))
+    assert trees.count(params) == COUNTS[name]
+
+
+def test_every_call_gives_a_config_of_its_own():
+    presets.vit_b16().vision.image_size = 32
+    presets.vit_l14_336()
+    assert presets.vit_b16().vision.image_size == 224
+    assert presets.vit_l14().vision.image_size == 224
+
+
+def test_tiny_takes_its_sizes():
+    config = presets.tiny(
+        vocab_size=30, context_length=8, image_size=12, patch_size=4, width=48, num_layers=3
+    )
+    config.validate()
+    assert (config.vision.width, config.text.width) == (48, 48)
+    assert (config.vision.num_layers, config.text.num_layers) == (3, 3)
+    assert (config.vision.image_size, config.vision.patch_size) == (12, 4)
+    assert (config.text.vocab_size, config.text.context_length) == (30, 8)
