@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,49 +47,63 @@ def parse(argv: Sequence[str]) -> tuple[Experiment, pathlib.Path]:
     Raises:
         ConfigError: An unknown flag or field, an ill-typed value, or no usable config.
     """
-    values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=list(argv))
-    workdir = flags.DEFINE_string("workdir", None, "", flag_values=values)
+    files = flags.FlagValues()
+    config = flags.DEFINE_string("config", None, "", flag_values=files)
+    workdir = flags.DEFINE_string("workdir", None, "", flag_values=files)
+    overrides = [arg for arg in argv[1:] if _OVERRIDE.match(arg)]
     try:
-        rest = values(list(argv))
-        experiment = config.value
-    except (flags.Error, LookupError, AttributeError, ValueError, TypeError) as error:
-        raise _explain(argv, error) from error
+        rest = files([arg for arg in argv if arg not in overrides])
+    except flags.Error as error:
+        raise ConfigError(
+            f"command line: {error}. It takes --config, --workdir and --config.FIELD=VALUE."
+        ) from None
     if len(rest) > 1:
         raise ConfigError(f"command line: got {rest[1]!r}, expected --name=value. Remove it.")
-    if experiment is None:
+    if config.value is None:
         raise ConfigError("--config: missing. Give one, such as --config configs/quickstart.py.")
-    if not isinstance(experiment, Experiment):
-        raise _explain(argv, TypeError("get_config() must return an Experiment"))
     if workdir.value is None:
         raise ConfigError("--workdir: missing. Give a folder, such as --workdir runs/quickstart.")
-    return experiment, pathlib.Path(workdir.value)
+    return _override(_load(config.value), overrides), pathlib.Path(workdir.value)
 
 
-def _explain(argv: Sequence[str], error: Exception) -> ConfigError:
-    """One line about what is wrong with a command line that could not be parsed."""
-    base = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", flag_values=base, sys_argv=[argv[0]])
+def _load(value: str) -> Experiment:
+    """What `get_config` of the file `x.py` returns; `x.py:text` passes it the text."""
+    path, _, argument = value.partition(":")
     try:
-        base([arg for arg in argv if not _OVERRIDE.match(arg)], known_only=True)
-        experiment = config.value
-        if isinstance(experiment, Experiment):
-            for match in filter(None, map(_OVERRIDE.match, argv)):
-                _check_path(experiment, match[1])
-    except ConfigError as unknown_field:
-        return unknown_field
-    except (flags.Error, ValueError, TypeError) as broken:
-        error = broken
-    if not isinstance(config.value, (Experiment, type(None))):
-        path = next((arg for arg in argv[1:] if not arg.startswith("--config.")), "")
-        return ConfigError(f"--config: cannot be loaded ({_reason(error)}). Check {path!r}.")
-    return ConfigError(f"command line: {_reason(error)}. Correct it.")
+        namespace = runpy.run_path(path, run_name="config")
+        experiment = namespace["get_config"](*([argument] if argument else []))
+    except CalibJaxError:
+        raise
+    # The file is the user's own code, which can raise anything.
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise ConfigError(
+            f"--config: {value} cannot be loaded ({type(error).__name__}: {reason}). "
+            "It must be a Python file with get_config()."
+        ) from error
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(
+            f"--config: get_config() of {value} gives {type(experiment).__name__}, expected "
+            "Experiment. Correct the file."
+        )
+    return experiment
 
 
-def _reason(error: Exception) -> str:
-    """The last line of a message, which is the cause where it holds a whole trace."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__).rstrip(".")
+def _override(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+    """The experiment with the fields that `--config.a.b=value` names set, in place."""
+    for match in filter(None, map(_OVERRIDE.match, overrides)):
+        _check_path(experiment, match[1])
+    values = flags.FlagValues()
+    argv = ["calib_jax", *overrides]
+    config = config_flags.DEFINE_config_dataclass(
+        "config", experiment, flag_values=values, sys_argv=argv
+    )
+    try:
+        values(argv)
+    except (flags.Error, ValueError, TypeError) as error:
+        reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+        raise ConfigError(f"command line: {reason.rstrip('.')}. Correct the value.") from error
+    return config.value
 
 
 def _check_path(config: Any, path: str) -> None:

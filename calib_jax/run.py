@@ -146,7 +146,7 @@ class Assembly:
         return record
 
     def _pretrained(self, seed: int) -> Params:
-        """The encoder's parameters that every method of a seed starts from, kept for the next one."""
+        """The encoder's parameters that every method of a seed starts from."""
         if seed not in self._initial:
             self._initial = {seed: self._read_pretrained() or self._pretrain(seed)}
         return self._initial[seed]
@@ -193,9 +193,9 @@ class Assembly:
             metrics = classification_metrics(predictions)
             return {
                 "smallest_singular_value": spectrum(predictions.features)[-1],
-                "projection_smallest_singular_value": np.linalg.svd(
-                    projection, compute_uv=False
-                )[-1],
+                "projection_smallest_singular_value": np.linalg.svd(projection, compute_uv=False)[
+                    -1
+                ],
                 "validation_accuracy": metrics["accuracy"],
                 "validation_nll": metrics["nll"],
             }
@@ -291,5 +291,8 @@ class Assembly:
                 f"model.text.context_length: got {text.context_length}, expected at least the "
                 f"{longest} tokens of the longest caption. Set model.text.context_length={longest}."
             )
-        tables = Tables(captions=captions, class_tokens=prompts)
-        return jax.device_put(tables, replicated(self._mesh))
+        everywhere = replicated(self._mesh)
+        return Tables(
+            captions=jax.device_put(captions, everywhere),
+            class_tokens=jax.device_put(prompts, everywhere),
+        )

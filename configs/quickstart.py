@@ -1,7 +1,7 @@
 """Handwritten digits, from scratch: pre-train a tiny CLIP, fine-tune it, test it under shift."""
 
 from calib_jax.data.datasets import digits
-from calib_jax.data.pipeline import Augmentation, Source
+from calib_jax.data.pipeline import Source
 from calib_jax.evaluation.evaluate import Evaluation
 from calib_jax.experiment import Experiment, Stage
 from calib_jax.methods.baselines import finetune, zero_shot
@@ -19,19 +19,17 @@ def get_config() -> Experiment:
     return Experiment(
         name="quickstart",
         title="Handwritten digits under distribution shift",
-        model=presets.tiny(
-            vocab_size=64, context_length=16, width=128, num_layers=3, num_heads=2, embed_dim=64
-        ),
+        model=presets.tiny(vocab_size=64, context_length=16),
         pretrain_method=flyp(learning_rate=1e-3, warmup_steps=50),
         pretrain=Stage(
             sources=tuple(source(domain) for domain in ("clean", *digits.DOMAINS)),
             class_names=digits.CLASS_NAMES,
-            training=Training(num_steps=600, batch_size=128, log_every=25, checkpoint_every=300),
+            training=Training(num_steps=500, batch_size=128, log_every=25, checkpoint_every=250),
         ),
         finetune=Stage(
             sources=(source("clean"),),
             class_names=digits.CLASS_NAMES,
-            training=Training(num_steps=150, batch_size=128, log_every=10, checkpoint_every=75),
+            training=Training(num_steps=100, batch_size=128, log_every=10, checkpoint_every=50),
         ),
         methods={
             "zero_shot": zero_shot(),

@@ -1,5 +1,6 @@
-"""Eight simulated devices, run-time shape checks, and the folder with the golden files."""
+"""Eight simulated devices, run-time shape checks, golden files, a tiny model and tiny data."""
 
+import functools
 import os
 import pathlib
 
@@ -13,7 +14,24 @@ import jaxtyping
 HOOK = jaxtyping.install_import_hook("calib_jax", "beartype.beartype")
 HOOK.__enter__()
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+
+from calib_jax.core.types import Batch
+from calib_jax.data.builders import record
+from calib_jax.data.datasets.prepared import Split
+from calib_jax.data.pipeline import Source
+from calib_jax.evaluation.evaluate import Evaluation
+from calib_jax.experiment import Experiment, Stage
+from calib_jax.methods.baselines import finetune, zero_shot
+from calib_jax.methods.robust import carot, flyp
+from calib_jax.models import presets
+from calib_jax.models.encoder import Encoder
+from calib_jax.objectives.views import Tables
+from calib_jax.training.loop import Training
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
@@ -24,3 +42,145 @@ def shared() -> pathlib.Path:
     if not SHARED.is_dir():
         pytest.skip("needs the folder ../shared with golden files and data sets")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """(Encoder, params): 16 x 16 pixels, width 16, one layer, d = 8, 32 tokens, context 16.
+
+    NumPy fills the shapes: drawing them under jit takes seconds to compile.
+    """
+    encoder = Encoder(
+        presets.tiny(
+            vocab_size=32,
+            context_length=16,
+            image_size=16,
+            patch_size=8,
+            width=16,
+            num_layers=1,
+            text_width=16,
+            text_layers=1,
+            embed_dim=8,
+        )
+    )
+    rng = np.random.default_rng(0)
+
+    def fill(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        noise = rng.normal(size=leaf.shape)
+        if name == "logit_scale":
+            return jnp.float32(np.log(1 / 0.07))
+        if name.endswith("kernel"):
+            return jnp.asarray(noise / np.sqrt(np.prod(leaf.shape[:-1])), jnp.float32)
+        return jnp.asarray(0.1 * noise + name.endswith("scale"), jnp.float32)
+
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0))
+    return encoder, jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+class TinyColours(record.RecordBuilder):
+    """Noisy 16 x 16 images of one colour a class, in turn; the labels can be learnt."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    NUM_EXAMPLES = {"train": 24, "validation": 12, "test": 10}
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(16, 16, 3), encoding_format="png"),
+                "label": tfds.features.ClassLabel(names=["red", "green", "dark_blue"]),
+            }
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(split) for split in self.NUM_EXAMPLES}
+
+    def _generate_examples(self, split):
+        for index in range(self.NUM_EXAMPLES[split]):
+            rng, label = record.rng_of("tiny_colours", split, index), index % 3
+            image = rng.integers(0, 80, (16, 16, 3), np.uint8)
+            image[..., label] += 150
+            yield index, {"image": record.png_bytes(image), "label": label}
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> pathlib.Path:
+    """A data_dir with `tiny_colours`: 24 train, 12 validation, 10 test images; label = index % 3.
+
+    The classes: red, green, dark blue.
+    """
+    folder = tmp_path_factory.mktemp("tiny_data")
+    TinyColours(data_dir=str(folder)).write()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_batches(tiny_model):
+    """(Tables, function): captions and 3 classes for `tiny_model`; the random batch of a step."""
+    encoder, _ = tiny_model
+    size, vocab_size = encoder.config.vision.image_size, encoder.config.text.vocab_size
+    tokens = np.random.default_rng(1).integers(1, vocab_size - 1, (18, 8))
+    tokens[:, -1] = vocab_size - 1  # the largest id ends a text
+    tokens = jnp.asarray(tokens, jnp.int32)
+
+    def batch_of(step, num_examples=16):
+        rng = np.random.default_rng(step)
+        caption = rng.integers(0, 12, num_examples).astype(np.int32)
+        return Batch(
+            image=rng.integers(0, 256, (num_examples, size, size, 3), np.uint8),
+            label=caption % 3,
+            caption=caption,
+            mask=np.ones(num_examples, bool),
+        )
+
+    return Tables(captions=tokens[:12], class_tokens=tokens[12:].reshape(3, 2, 8)), batch_of
+
+
+@pytest.fixture(scope="session")
+def tiny_experiment(tiny_data):
+    """A function that makes a whole experiment on `tiny_colours` that runs in seconds."""
+
+    def make(**changes) -> Experiment:
+        colours = {name: Split(name="tiny_colours", split=name) for name in ("train", "test")}
+        templates = ("a photo of {}.", "a picture of {}.")
+        stage = functools.partial(
+            Stage,
+            sources=(Source(split=colours["train"], templates=templates),),
+            class_names=("red", "green", "dark blue"),
+        )
+        lengths = {"batch_size": 16, "log_every": 2, "checkpoint_every": 3}
+        fields = {
+            "name": "tiny",
+            "title": "Three colours",
+            "model": presets.tiny(
+                vocab_size=16,
+                context_length=8,
+                image_size=16,
+                width=64,
+                num_layers=1,
+                text_layers=1,
+                embed_dim=8,
+            ),
+            "pretrain_method": flyp(learning_rate=1e-3, warmup_steps=1),
+            "pretrain": stage(training=Training(num_steps=4, **lengths)),
+            "finetune": stage(training=Training(num_steps=6, **lengths)),
+            "methods": {
+                "zero_shot": zero_shot(),
+                "finetune": finetune(learning_rate=1e-3, warmup_steps=1),
+                "carot": carot(learning_rate=1e-3, warmup_steps=1, update_every=2),
+            },
+            "evaluation": Evaluation(
+                id_split=colours["test"],
+                validation=Split(name="tiny_colours", split="validation"),
+                shifts={"shifted": Split(name="tiny_colours", split="test[:50%]")},
+                near={"near": Split(name="tiny_colours", split="test[50%:]")},
+                far={"far": Split(name="tiny_colours", split="validation[:6]")},
+                templates=templates[:1],
+                batch_size=8,
+            ),
+            "data_dir": str(tiny_data),
+        }
+        return Experiment(**{**fields, **changes})
+
+    return make

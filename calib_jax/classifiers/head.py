@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ class Head:
         return normalize(self.kernel.T)
 
 
+@runtime_checkable
 class Classifier(Protocol):
     """Owns the parameters that the encoder does not, and makes the head from both."""
 

@@ -10,10 +10,10 @@ _EPSILON = 1e-12
 
 
 def normalize(features: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-    """Unit-norm rows in float32; a zero row stays zero, with a zero gradient."""
+    """Unit-norm rows in float32; a row shorter than 1e-12 becomes zero, with a zero gradient."""
     features = features.astype(jnp.float32)
     squared = jnp.sum(jnp.square(features), axis=-1, keepdims=True)
-    is_zero = squared == 0.0
+    is_zero = squared <= _EPSILON**2
     inverse = jax.lax.rsqrt(jnp.where(is_zero, 1.0, squared))
     return features * jnp.where(is_zero, 0.0, inverse)
 
@@ -31,8 +31,11 @@ def standardize(features: Float[Array, "b d"], *, scale: bool) -> Float[Array, "
     if not scale:
         return centred
     variance = jnp.mean(jnp.square(centred), axis=0, keepdims=True)
-    is_constant = variance <= _EPSILON
-    return jnp.where(is_constant, 0.0, centred * jax.lax.rsqrt(jnp.where(is_constant, 1.0, variance)))
+    # Relative to the values: the mean of a large constant column is off by rounding.
+    resolution = features.shape[0] * jnp.finfo(features.dtype).eps
+    is_constant = variance <= resolution**2 * jnp.mean(jnp.square(features), axis=0, keepdims=True)
+    inverse = jax.lax.rsqrt(jnp.where(is_constant, 1.0, variance))
+    return jnp.where(is_constant, 0.0, centred * inverse)
 
 
 def second_moment(features: Float[Array, "b d"], *, scale: bool) -> Float[Array, "d d"]:
@@ -42,7 +45,12 @@ def second_moment(features: Float[Array, "b d"], *, scale: bool) -> Float[Array,
     features `x~`. It has at most b - 1 non-zero eigenvalues.
     """
     columns = standardize(features, scale=scale)
-    return columns.T @ columns / columns.shape[0]
+    return gram(columns) / columns.shape[0]
+
+
+def gram(matrix: Float[Array, "r s"]) -> Float[Array, "s s"]:
+    """`M^T M` at full precision: by default an accelerator rounds the operands to fewer bits."""
+    return jnp.matmul(matrix.T, matrix, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.custom_vjp
@@ -79,16 +87,16 @@ smallest_eigenvalue.defvjp(_smallest_eigenvalue_forward, _smallest_eigenvalue_ba
 def smallest_singular_value(matrix: Float[Array, "r s"]) -> Float[Array, ""]:
     """The smallest singular value of a tall matrix, as the root of its Gram matrix's eigenvalue.
 
-    Under the rounding error of the eigenvalue (`s * eps * largest`) the root is
+    Under the rounding error of the eigenvalue (`4 eps ||M^T M||_F`) the root is
     continued by its tangent, so that the gradient is finite at zero and still
     points to larger values. For r < s the true value, zero, is below that bound.
     """
-    gram = matrix.T @ matrix
-    smallest = smallest_eigenvalue(gram)
+    square = gram(matrix)
+    smallest = smallest_eigenvalue(square)
     floor = jax.lax.stop_gradient(
-        gram.shape[0] * jnp.finfo(gram.dtype).eps * jnp.trace(gram) + _EPSILON
+        4.0 * jnp.finfo(square.dtype).eps * jnp.linalg.norm(square) + _EPSILON
     )
     is_resolved = smallest > floor
     root = jnp.sqrt(jnp.where(is_resolved, smallest, floor))
-    tangent = (jnp.maximum(smallest, 0.0) + floor) / (2.0 * jnp.sqrt(floor))
+    tangent = (smallest + floor) / (2.0 * jnp.sqrt(floor))
     return jnp.where(is_resolved, root, tangent)

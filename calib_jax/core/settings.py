@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from calib_jax.core.errors import ConfigError
 
 
 def to_dict(value: Any) -> Any:
-    """A config as JSON values: dataclasses carry their class name, functions their qualified name."""
+    """A config as JSON values: dataclasses carry their class name, functions their full name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"()": type(value).__name__, **fields}
@@ -21,6 +22,9 @@ def to_dict(value: Any) -> Any:
         return {str(key): to_dict(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_dict(item) for item in value]
+    if isinstance(value, functools.partial):
+        bound = {"args": value.args, "keywords": value.keywords}
+        return {"()": "partial", "function": to_dict(value.func), **to_dict(bound)}
     if callable(value):
         return f"{value.__module__}.{value.__qualname__}"
     return value
@@ -47,9 +51,12 @@ def check_types(value: Any, hint: Any, where: str) -> None:
     An int passes for a float. Dataclasses are checked field by field.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any or isinstance(hint, typing.TypeVar) or origin is collections.abc.Callable:
+    if hint is Any or isinstance(hint, typing.TypeVar):
         return
-    if origin in (typing.Union, types.UnionType):
+    if origin is collections.abc.Callable:
+        if not callable(value):
+            raise _type_error(value, "function", where)
+    elif origin in (typing.Union, types.UnionType):
         _check_union(value, arguments, where)
     elif origin is typing.Literal:
         if value not in arguments:
@@ -60,12 +67,13 @@ def check_types(value: Any, hint: Any, where: str) -> None:
         if not isinstance(value, dict):
             raise _type_error(value, "dict", where)
         for key, item in value.items():
+            check_types(key, arguments[0], f"{where}, key {key!r}")
             check_types(item, arguments[1], f"{where}.{key}")
     elif hint is float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _type_error(value, "float", where)
-    elif not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise _type_error(value, hint.__name__, where)
+    elif not isinstance(value, origin or hint) or (hint is int and isinstance(value, bool)):
+        raise _type_error(value, (origin or hint).__name__, where)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = typing.get_type_hints(type(value))
         for field in dataclasses.fields(value):

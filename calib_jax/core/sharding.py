@@ -86,9 +86,7 @@ def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = FSDP_RULES) 
     )
 
 
-def _spec(
-    name: str, shape: tuple[int, ...], mesh: Mesh, rules: Sequence[Rule]
-) -> PartitionSpec:
+def _spec(name: str, shape: tuple[int, ...], mesh: Mesh, rules: Sequence[Rule]) -> PartitionSpec:
     for pattern, axes in rules:
         if not re.match(pattern, name):
             continue

@@ -54,7 +54,8 @@ class Predictions:
         logits: Class scores before the softmax.
         labels: Class indices (of the OOD set's own classes, for an OOD set).
         features: Un-normalised image embeddings.
-        class_embeddings: Unit-norm class prototypes: class text embeddings, or a linear head's columns.
+        class_embeddings: Unit-norm class prototypes: class text embeddings, or a linear head's
+            columns.
     """
 
     logits: Float[np.ndarray, "n c"]

@@ -46,14 +46,15 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> Int[np.ndarray, "n t
     Raises:
         ConfigError: A text has a word that the tokenizer does not know.
     """
-    special = {name: tokenizer.token_to_id(name) for name in (PAD, BOS, EOT)}
+    vocabulary = tokenizer.get_vocab()
+    special = {name: vocabulary[name] for name in (PAD, BOS, EOT)}
     rows = []
     for text, encoding in zip(texts, tokenizer.encode_batch(list(texts)), strict=True):
         if special[PAD] in encoding.ids:
             unknown = text[slice(*encoding.offsets[encoding.ids.index(special[PAD])])]
             raise ConfigError(
                 f"caption {text!r}: the tokenizer does not know the word {unknown!r}."
-                f"{nearest(unknown.lower(), tokenizer.get_vocab())} "
+                f"{nearest(unknown.lower(), vocabulary)} "
                 "Add its text to the ones the tokenizer is made from."
             )
         rows.append([special[BOS], *encoding.ids, special[EOT]])
@@ -93,7 +94,10 @@ class CaptionTable:
 
     def texts(self) -> list[str]:
         """All captions; caption (class i, template j) is row `i * len(templates) + j`."""
-        return [template.format(name) for name in self.class_names for template in self.templates]
+        # Not `format`: it would stumble over other braces in a template.
+        return [
+            template.replace("{}", name) for name in self.class_names for template in self.templates
+        ]
 
     def row(self, class_index: int, template_index: int) -> int:
         """The row of a caption in the table."""

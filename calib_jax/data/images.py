@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from calib_jax.core.errors import DataError
 
@@ -17,7 +17,7 @@ def decode(data: bytes, *, where: str) -> Pixels:
     """RGB pixels of an encoded image.
 
     Args:
-        data: A JPEG or PNG file's bytes.
+        data: A JPEG or PNG file's bytes; grey, palette and CMYK become RGB, alpha is dropped.
         where: The record, for the error's message.
 
     Raises:
@@ -25,22 +25,24 @@ def decode(data: bytes, *, where: str) -> Pixels:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+            # Pillow warns where a palette has transparent entries, unless it goes through RGBA.
+            opened = image.convert("RGBA") if image.mode == "P" else image
+            return np.asarray(opened.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{where}: the image cannot be decoded ({len(data)} bytes: {error}). "
             "Prepare the data set again."
         ) from None
 
 
-def resize_and_crop(pixels: Pixels, size: int) -> Pixels:
+def resize_and_crop(pixels: Pixels, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """CLIP's evaluation view: the shorter side resized to `size` (bicubic), the centre cut out."""
     height, width = pixels.shape[:2]
     if height == width == size:
         return pixels
-    scale = size / min(height, width)
+    shorter = min(height, width)
     image = Image.fromarray(pixels).resize(
-        (max(size, int(width * scale)), max(size, int(height * scale))), Image.Resampling.BICUBIC
+        (size * width // shorter, size * height // shorter), Image.Resampling.BICUBIC
     )
     left = round((image.width - size) / 2)
     top = round((image.height - size) / 2)
@@ -54,7 +56,7 @@ def random_resized_crop(
     *,
     scale: tuple[float, float],
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Pixels:
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """A random window of the given share of the area and aspect ratio, resized to `size` (bicubic).
 
     Torchvision's RandomResizedCrop, which CLIP's and FLYP's training uses with scale (0.9, 1).

@@ -25,6 +25,8 @@ def spectrum(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " d"]:
         )
     columns = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
     scale = columns.std(axis=0)
-    columns = columns / np.where(scale > 1e-12, scale, np.inf)
+    # The mean of a large constant column is off by rounding.
+    resolution = len(features) * np.finfo(np.float64).eps * np.abs(features).max(axis=0)
+    columns = columns / np.where(scale > resolution, scale, np.inf)
     values = np.linalg.svd(columns, compute_uv=False) ** 2 / len(features)
     return np.pad(values, (0, features.shape[1] - len(values)))

@@ -60,7 +60,8 @@ class Evaluation:
             )
         if self.num_examples < 0:
             raise ConfigError(
-                f"evaluation.num_examples: got {self.num_examples}, expected at least 0. Correct it."
+                f"evaluation.num_examples: got {self.num_examples}, expected at least 0. "
+                "Correct it."
             )
 
     def labelled(self) -> dict[str, Split]:

@@ -44,7 +44,7 @@ def headline(results: Results) -> str:
         "Unknown classes, far": listed["far"],
         "Images tested": sizes,
         "Seeds": ", ".join(map(str, results.get("seeds") or ())),
-        "Hyper-parameters chosen on": results.get("num_tuned_on"),
+        "Hyper-parameters chosen on": results.get("tuned_on"),
         "Calibration error": f"{results.get('num_bins')} bins of equal width",
         "OOD score": f"{report_tables.score_title(results.get('table_score'))}; higher = more "
         "in-distribution, ID is the positive class",

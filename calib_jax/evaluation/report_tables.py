@@ -137,7 +137,7 @@ def note(results: Mapping[str, Any]) -> str:
     return (
         f"%; {spread}; ECE with {results.get('num_bins', DASH)} bins; "
         f"AUROC of {score_title(results.get('table_score'))}, ID positive; "
-        f"tuned on: {results.get('num_tuned_on') or DASH}"
+        f"tuned on: {results.get('tuned_on') or DASH}"
     )
 
 

@@ -38,7 +38,10 @@ def losses(results: Results, history: History) -> str:
         figures += report_html.figure(svg + legend, "", title=phase)
     if not figures:
         return ""
-    text = "The total (bold) and the terms it is made of, mean over seeds; the band spans them."
+    text = (
+        "The total (bold) and its terms, each before its weight; mean over seeds, the band spans "
+        "them."
+    )
     return paragraph(text) + f'<div class="figures">{figures}</div>'
 
 

@@ -83,7 +83,7 @@ def example_images(
 ) -> list[Example]:
     """The examples of one seed's records, with their pixels and every method's prediction."""
     of_seed = {run["method"]: run["examples"] for run in runs if run["seed"] == seed}
-    first = next(iter(of_seed.values()), {})
+    first: Mapping[str, Any] = next(iter(of_seed.values()), {})
     return [
         Example(
             dataset=name,

@@ -36,7 +36,7 @@ def classification_metrics(predictions: Predictions) -> dict[str, float]:
 
 
 def reliability(predictions: Predictions) -> dict[str, list[float | None]]:
-    """The reliability diagram's bins: edges, counts, mean confidence, accuracy; None where empty."""
+    """The reliability diagram: edges, counts, mean confidence, accuracy; None where empty."""
     confidence, correct = calibration.top_label(softmax(predictions.logits), predictions.labels)
     bins = calibration.reliability_bins(confidence, correct, num_bins=NUM_BINS)
     return {
@@ -56,15 +56,15 @@ def summary(
     near: Sequence[str],
     far: Sequence[str],
     score: str,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """The numbers of the table: means over the shifts, and over the near and far OOD sets.
 
     Every shift counts the same, however many images it has. Without shifts or
-    OOD sets the number is NaN.
+    OOD sets the number is None.
     """
 
-    def mean(values: Sequence[float]) -> float:
-        return float(np.mean(values)) if values else math.nan
+    def mean(values: Sequence[float]) -> float | None:
+        return float(np.mean(values)) if values else None
 
     return {
         "id_accuracy": metrics[id_name]["accuracy"],
@@ -77,14 +77,19 @@ def summary(
 
 
 def mean_and_std(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row a method: the mean and the sample standard deviation (None for one seed) of each summary number."""
+    """One row a method: mean and sample standard deviation over the seeds of each summary number.
+
+    The deviation is None for one seed; both are None where no seed has the number.
+    """
     rows = []
     for method in dict.fromkeys(run["method"] for run in runs):
         summaries = [run["summary"] for run in runs if run["method"] == method]
         row: dict[str, Any] = {"method": method}
         for key in summaries[0]:
-            values = np.array([values[key] for values in summaries])
-            std = float(values.std(ddof=1)) if len(values) > 1 else None
-            row[key] = {"mean": float(values.mean()), "std": std}
+            values = [values[key] for values in summaries if values[key] is not None]
+            row[key] = {
+                "mean": float(np.mean(values)) if values else None,
+                "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            }
         rows.append(row)
     return rows

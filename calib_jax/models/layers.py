@@ -35,6 +35,17 @@ def layer_norm(x: Float[Array, "*n w"], *, name: str) -> Float[Array, "*n w"]:
     return norm(x.astype(jnp.float32)).astype(x.dtype)
 
 
+def dense(
+    x: Float[Array, "b t w"], features: int, *, std: float, name: str
+) -> Float[Array, "b t v"]:
+    """Returns x W + c, with W drawn from N(0, std^2); call it inside a compact module."""
+    b, t, width = x.shape
+    layer = nn.Dense(features, kernel_init=nn.initializers.normal(std), name=name)
+    # As a matrix: on a CPU, XLA contracts the two leading axes of the kernel's gradient in half
+    # the time when they are one axis.
+    return layer(x.reshape(b * t, width)).reshape(b, t, features)
+
+
 class PatchEmbed(nn.Module):
     """Patch embeddings in raster order: a bias-free convolution with stride = kernel size."""
 
@@ -66,14 +77,12 @@ class SelfAttention(nn.Module):
     def __call__(self, x: Float[Array, "b t w"]) -> Float[Array, "b t w"]:
         """Returns the attended values; with `is_causal`, row t sees rows 0..t only."""
         b, t, width = x.shape
-        init = nn.initializers.normal(width**-0.5)
         query, key, value = (
-            nn.Dense(width, kernel_init=init, name=name)(x).reshape(b, t, self.num_heads, -1)
+            dense(x, width, std=width**-0.5, name=name).reshape(b, t, self.num_heads, -1)
             for name in ("query", "key", "value")
         )
         y = jax.nn.dot_product_attention(query, key, value, is_causal=self.is_causal)
-        out_init = nn.initializers.normal(self.out_std)
-        return nn.Dense(width, kernel_init=out_init, name="out")(y.reshape(b, t, width))
+        return dense(y.reshape(b, t, width), width, std=self.out_std, name="out")
 
 
 class Mlp(nn.Module):
@@ -86,10 +95,9 @@ class Mlp(nn.Module):
     def __call__(self, x: Float[Array, "b t w"]) -> Float[Array, "b t w"]:
         """Returns the transformed rows, each on its own."""
         width = x.shape[-1]
-        init = nn.initializers.normal((2 * width) ** -0.5)
-        x = nn.Dense(4 * width, kernel_init=init, name="up")(x)
+        x = dense(x, 4 * width, std=(2 * width) ** -0.5, name="up")
         x = ACTIVATIONS[self.activation](x)
-        return nn.Dense(width, kernel_init=nn.initializers.normal(self.out_std), name="down")(x)
+        return dense(x, width, std=self.out_std, name="down")
 
 
 class Block(nn.Module):

@@ -22,4 +22,4 @@ class CrossEntropy(Term):
 
     def __call__(self, views: Views) -> Float[Array, " b"]:
         """The loss of each example, in nats."""
-        return cross_entropy(views.logits, views.batch.label)
+        return cross_entropy(views.logits, views.labels)

@@ -3,12 +3,14 @@
 import dataclasses
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.linalg import (
     frobenius_norm,
+    gram,
     second_moment,
     smallest_eigenvalue,
     smallest_singular_value,
@@ -19,8 +21,7 @@ from calib_jax.objectives.views import Views
 
 def orthogonality_norm(projection: Float[Array, "w d"]) -> Float[Array, ""]:
     """`||W^T W - I||_F`: how far the columns of a projection are from orthonormal."""
-    gram = projection.T @ projection
-    return frobenius_norm(gram - jnp.eye(gram.shape[0], dtype=gram.dtype))
+    return frobenius_norm(gram(projection) - jnp.eye(projection.shape[1], dtype=projection.dtype))
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -54,7 +55,10 @@ class CrossProjection(Term):
 
     def __call__(self, views: Views) -> Float[Array, ""]:
         """`||W_v W_l^T||_F`."""
-        return frobenius_norm(views.image_projection @ views.text_projection.T)
+        product = jnp.matmul(
+            views.image_projection, views.text_projection.T, precision=jax.lax.Precision.HIGHEST
+        )
+        return frobenius_norm(product)
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -6,7 +6,8 @@ import dataclasses
 from functools import cached_property
 
 import jax
-from jaxtyping import Array, Float, Int
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
 
 from calib_jax.classifiers.head import Classifier
 from calib_jax.core.linalg import normalize
@@ -51,6 +52,16 @@ class Views:
     step: Int[Array, ""]
 
     @cached_property
+    def images(self) -> UInt8[Array, "b h w 3"]:
+        """The pixels, in 0..255."""
+        return jnp.asarray(self.batch.image)
+
+    @cached_property
+    def labels(self) -> Int[Array, " b"]:
+        """The class indices."""
+        return jnp.asarray(self.batch.label)
+
+    @cached_property
     def tokens(self) -> Int[Array, "b t"]:
         """The caption of each image."""
         return self.tables.captions[self.batch.caption]
@@ -58,7 +69,7 @@ class Views:
     @cached_property
     def image_features(self) -> Float[Array, "b d"]:
         """The student's image features before normalisation."""
-        return self.encoder.encode_image(self.params["encoder"], self.batch.image)
+        return self.encoder.encode_image(self.params["encoder"], self.images)
 
     @cached_property
     def student(self) -> Embeddings:
@@ -77,7 +88,7 @@ class Views:
             raise ValueError("a term asks for views.teacher, but the method has no teacher")
         params = jax.lax.stop_gradient(self.teacher_params["encoder"])
         return Embeddings(
-            image=normalize(self.encoder.encode_image(params, self.batch.image)),
+            image=normalize(self.encoder.encode_image(params, self.images)),
             text=normalize(self.encoder.encode_text(params, self.tokens)),
             logit_scale=self.encoder.logit_scale(params),
         )

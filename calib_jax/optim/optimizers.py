@@ -1,6 +1,7 @@
 """AdamW with warm-up and cosine decay, restricted to the trainable parameters."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ class AdamW:
         learning_rate: The peak of the schedule.
         weight_decay: Decoupled decay, times the learning rate, on everything trainable
             (biases, norms and the logit scale too).
-        warmup_steps: Length of the linear warm-up; its first step has `1 / warmup_steps` of the peak.
+        warmup_steps: Length of the linear warm-up; its first step has `1 / warmup_steps` of
+            the peak.
         clip_norm: Largest global norm of the gradient; 0 does not clip.
     """
 
@@ -37,9 +39,9 @@ class AdamW:
     def validate(self, num_steps: int) -> None:
         """Raises a ConfigError for a value out of range, or a warm-up longer than the training."""
         for name in ("learning_rate", "weight_decay", "clip_norm", "warmup_steps"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(
-                    f"optimizer.{name}: got {getattr(self, name)}, expected a number >= 0. "
+                    f"optimizer.{name}: got {getattr(self, name)}, expected a finite number >= 0. "
                     "Correct it."
                 )
         for name in ("b1", "b2"):
@@ -48,8 +50,10 @@ class AdamW:
                     f"optimizer.{name}: got {getattr(self, name)}, expected a number in [0, 1). "
                     "Correct it."
                 )
-        if self.epsilon <= 0:
-            raise ConfigError(f"optimizer.epsilon: got {self.epsilon}, expected > 0. Correct it.")
+        if not 0 < self.epsilon < math.inf:
+            raise ConfigError(
+                f"optimizer.epsilon: got {self.epsilon}, expected a finite number > 0. Correct it."
+            )
         if num_steps and self.warmup_steps >= num_steps:
             raise ConfigError(
                 f"optimizer.warmup_steps: got {self.warmup_steps}, expected fewer than the "
@@ -94,9 +98,7 @@ def make_optimizer(
     transforms = [
         # Frozen gradients are dropped first: they must not count in the clipped norm.
         optax.masked(optax.set_to_zero(), frozen),
-        optax.clip_by_global_norm(optimizer.clip_norm)
-        if optimizer.clip_norm
-        else optax.identity(),
+        optax.clip_by_global_norm(optimizer.clip_norm) if optimizer.clip_norm else optax.identity(),
         optax.masked(
             optax.adamw(
                 optimizer.schedule(num_steps),

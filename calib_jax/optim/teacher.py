@@ -80,8 +80,12 @@ class EmaTeacher:
                 raise ValueError("the EMA teacher needs params: tx.update(grads, state, params)")
             student = optax.apply_updates(params, updates)
             is_due = state.step % self.update_every == 0
-            momentum = jnp.where(is_due, self.momentum(state.step, num_steps), 1.0)
-            teacher = optax.incremental_update(student, state.params, 1.0 - momentum)
+            momentum = self.momentum(state.step, num_steps)
+            blend = optax.incremental_update(student, state.params, 1.0 - momentum)
+            # A choice, not a momentum of one: zero times a NaN of the student would be a NaN.
+            teacher = jax.tree.map(
+                lambda new, old: jnp.where(is_due, new.astype(old.dtype), old), blend, state.params
+            )
             return updates, TeacherState(params=teacher, step=state.step + 1)
 
         return optax.GradientTransformation(init, update)

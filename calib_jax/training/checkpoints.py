@@ -43,8 +43,19 @@ def checksums(tree: Any) -> dict[str, int]:
     return {name: int(value) for name, value in zip(leaf_names(tree), values, strict=True)}
 
 
+def _crc32(value: Any) -> int:
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+def _differences(state: Any, meta: dict[str, Any]) -> list[str]:
+    """What differs from the checksums that were stored with it."""
+    expected = meta["checksums"]
+    names = [name for name, value in checksums(state).items() if expected.get(name) != value]
+    return names + ["the data iterator"] * (_crc32(meta["iterator"]) != meta["iterator_crc32"])
+
+
 class Checkpoints:
-    """The checkpoints of one training, in one directory; checkpoint n is the state after n updates."""
+    """The checkpoints of one training, in one directory: number n is the state after n updates."""
 
     def __init__(self, directory: pathlib.Path, *, max_to_keep: int = 2):
         """Opens the directory, making it where it is missing.
@@ -71,10 +82,9 @@ class Checkpoints:
         Raises:
             CheckpointError: Orbax did not take it, because the step exists already.
         """
-        text = json.dumps(iterator, sort_keys=True)
         meta = {
             "iterator": iterator,
-            "iterator_crc32": zlib.crc32(text.encode()),
+            "iterator_crc32": _crc32(iterator),
             "checksums": checksums(state),
         }
         saved = self._manager.save(
@@ -108,23 +118,22 @@ class Checkpoints:
                     state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
                 ),
             )
-        except (ValueError, OSError, KeyError, TypeError) as error:
+            damaged = _differences(restored.state, restored.meta)
+            iterator = restored.meta["iterator"]
+        except jax.errors.JaxRuntimeError:  # such as no memory: the files may be sound
+            raise
+        except Exception as error:
+            # Any: on damaged metadata Orbax fails in whichever line meets it, assertions included.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise CheckpointError(f"checkpoint {where}: cannot be read: {reason}. {advice}") from error
-        meta = restored.meta
-        damaged = [
-            name
-            for name, value in checksums(restored.state).items()
-            if meta["checksums"].get(name) != value
-        ]
-        if zlib.crc32(json.dumps(meta["iterator"], sort_keys=True).encode()) != meta["iterator_crc32"]:
-            damaged.append("the data iterator")
+            raise CheckpointError(
+                f"checkpoint {where}: cannot be read: {reason}. {advice}"
+            ) from error
         if damaged:
             raise CheckpointError(
                 f"checkpoint {where}: {len(damaged)} of its arrays differ from their checksums, "
                 f"first {damaged[0]!r}: the files are damaged. {advice}"
             )
-        return restored.state, meta["iterator"]
+        return restored.state, iterator
 
     def close(self) -> None:
         """Waits for the writer; its errors surface here."""

@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from calib_jax.core.errors import DataError
+
 
 class History:
     """Appends rows, and forgets those that a resumed training is about to write again."""
@@ -21,7 +23,11 @@ class History:
             file.write(json.dumps(row) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows, in the order written; a line cut short by a crash is left out."""
+        """All rows, in the order written; a last line cut short by a crash is left out.
+
+        Raises:
+            DataError: Another line is damaged.
+        """
         if not self.path.exists():
             return []
         rows = []
@@ -29,9 +35,11 @@ class History:
         for number, line in enumerate(lines):
             try:
                 rows.append(json.loads(line))
-            except json.JSONDecodeError:
+            except json.JSONDecodeError as error:
                 if number + 1 < len(lines):
-                    raise
+                    raise DataError(
+                        f"{self.path}: line {number + 1} is damaged ({error}). Remove the line."
+                    ) from None
         return rows
 
     def rewind(self, phase: str, seed: int, step: int) -> None:

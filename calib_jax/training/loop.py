@@ -5,7 +5,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -53,6 +53,7 @@ class Training:
         check_batch_size(self.batch_size, mesh, field=f"{field}.batch_size")
 
 
+@runtime_checkable
 class BatchIterator(Protocol):
     """An endless iterator whose position can be saved."""
 

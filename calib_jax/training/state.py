@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
 
 from calib_jax.core.sharding import state_shardings
 from calib_jax.core.types import Params
@@ -18,15 +17,15 @@ from calib_jax.core.types import Params
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """A point of a training run.
+    """A point of a training run, or the tree of its shapes or shardings: hence no array types.
 
     Attributes:
-        step: The number of updates applied so far.
+        step: The number of updates applied so far, `Int32[]`.
         params: `{"encoder": ..., "classifier": ...}`.
         opt_state: The optax state; an EMA teacher is the state of its last transform.
     """
 
-    step: Int[Array, ""]
+    step: Any
     params: Any
     opt_state: Any
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from calib_jax.core.sharding import batched, replicated, state_shardings
+from calib_jax.core.trees import regex_mask
 from calib_jax.core.types import Batch, Params
 from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
@@ -32,9 +33,7 @@ def loss_and_terms(views: Views, method: Method) -> tuple[Float[Array, ""], Metr
         if value.ndim == 1:
             value = jnp.sum(value * weights) / jnp.maximum(jnp.sum(weights), 1.0)
         terms[name] = value
-    total = sum(
-        (method.terms[name].weight * value for name, value in terms.items()), jnp.zeros([])
-    )
+    total = sum((method.terms[name].weight * value for name, value in terms.items()), jnp.zeros([]))
     return total, terms
 
 
@@ -62,11 +61,14 @@ def train_step(
         return loss_and_terms(views, method)
 
     (loss, terms), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
+    # Nothing else reads the gradients of frozen leaves, so the compiler does not compute them.
+    trainable = jax.tree.leaves(regex_mask(gradients, method.trainable))
+    counted = [g for g, counts in zip(jax.tree.leaves(gradients), trainable, strict=True) if counts]
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {
         "loss": loss,
-        "gradient_norm": optax.global_norm(gradients),
+        "gradient_norm": optax.tree.norm(counted),
         "logit_scale": encoder.logit_scale(state.params["encoder"]),
         **{f"terms/{name}": value for name, value in terms.items()},
     }

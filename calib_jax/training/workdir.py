@@ -51,7 +51,7 @@ class Workdir:
             return
         try:
             stored = json.loads(self.config.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # of the JSON or of its encoding
             raise ConfigError(
                 f"workdir {self.path}: config.json is damaged ({error}). Choose another --workdir."
             ) from None

@@ -40,7 +40,7 @@ def make_results(methods=METHODS, seeds=(0, 1, 2), shifts=SHIFTS):
                         "device_kind": "cpu", "num_devices": 1, "wall_seconds": 170.2},
         "config": {"seed": 0, "methods": {m: {"steps": 200} for m in methods}},
         "class_names": list(CLASSES), "num_bins": 15, "table_score": "mcm",
-        "num_tuned_on": "the validation split",
+        "tuned_on": "the validation split",
         "datasets": {"id": "clean", "shifts": list(shifts), "near": [NEAR], "far": [FAR],
                      "num_examples": {"clean": 290, NEAR: 71, FAR: 300}},
         "seeds": list(seeds), "runs": runs, "table": table,
@@ -236,7 +236,7 @@ def test_same_input_gives_the_same_bytes(tmp_path, page):
 def test_text_is_escaped(tmp_path):
     bad = '<script>alert("&")</script>$x_1$'
     results = make_results(methods=(bad, "carot"), seeds=(0,), shifts=(bad,))
-    results |= {"title": bad, "name": bad, "num_tuned_on": bad, "config": {bad: bad}}
+    results |= {"title": bad, "name": bad, "tuned_on": bad, "config": {bad: bad}}
     history = [{"phase": bad, "seed": 0, "step": 1, "loss": 1.0, "terms": {bad: 1.0}}]
     examples = make_examples(methods=(bad,), shifts=(bad,), each=1)
     text = render(tmp_path, results, history, examples)
@@ -271,7 +271,7 @@ def test_missing_numbers_become_dashes(tmp_path):
 
 def test_everything_optional_may_be_absent(tmp_path):
     results = make_results(seeds=(0,))
-    for key in ("title", "environment", "config", "created", "seeds", "num_tuned_on"):
+    for key in ("title", "environment", "config", "created", "seeds", "tuned_on"):
         del results[key]
     results["datasets"] = {"id": "clean"}
     results["runs"] = [{"method": m, "seed": 0} for m in METHODS]

@@ -17,7 +17,7 @@ def make_results(rows, seeds=(0, 1)):
     table = [{"method": method, **{k: {"mean": m, "std": s} for k in KEYS}}
              for method, m, s in rows]
     return {"schema": 1, "title": "Digits", "num_bins": 15, "table_score": "mcm",
-            "num_tuned_on": "validation", "seeds": list(seeds), "table": table,
+            "tuned_on": "validation", "seeds": list(seeds), "table": table,
             "runs": [{"method": row[0]} for row in rows], "datasets": {"id": "clean"}}
 
 

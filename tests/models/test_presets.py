@@ -40,10 +40,11 @@ def test_every_call_gives_a_config_of_its_own():
 
 def test_tiny_takes_its_sizes():
     config = presets.tiny(
-        vocab_size=30, context_length=8, image_size=12, patch_size=4, width=48, num_layers=3
+        vocab_size=30, context_length=8, image_size=12, patch_size=4, width=128, text_width=48
     )
     config.validate()
-    assert (config.vision.width, config.text.width) == (48, 48)
-    assert (config.vision.num_layers, config.text.num_layers) == (3, 3)
+    assert (config.vision.width, config.text.width) == (128, 48)
+    assert (config.vision.num_layers, config.text.num_layers) == (3, 2)
+    assert (config.vision.num_heads, config.text.num_heads) == (2, 1)
     assert (config.vision.image_size, config.vision.patch_size) == (12, 4)
     assert (config.text.vocab_size, config.text.context_length) == (30, 8)

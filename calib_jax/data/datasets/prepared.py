@@ -2,11 +2,14 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
+from google.protobuf.message import DecodeError
 from jaxtyping import Int
 
 from calib_jax.core.errors import ConfigError, DataError, nearest
@@ -54,17 +57,19 @@ class ImageSplit:
                 (underscores in them are spaces).
 
         Raises:
-            ConfigError: The folder is missing, or lacks the split, or holds no labelled images, or
-                has a class that is not among the class names.
+            ConfigError: The folder is missing or damaged, or lacks the split, or holds no labelled
+                images, or has a class that is not among the class names.
         """
         self.description = f"{split.name}[{split.split}]"
         builder = _open(split, data_dirs)
         self._source = _as_source(builder, split, self.description)
-        features = builder.info.features
-        if features is None or not {"image", "label"} <= set(features):
+        features = dict((builder.info.features or {}).items())
+        if "image" not in features or not isinstance(
+            features.get("label"), tfds.features.ClassLabel
+        ):
             raise ConfigError(
-                f"data set {self.description}: got features {sorted(features or {})}, expected "
-                "'image' and 'label'. Choose a classification data set."
+                f"data set {self.description}: got features {sorted(features)}, expected 'image' "
+                "and, as a ClassLabel, 'label'. Choose a classification data set."
             )
         own_names = tuple(name.replace("_", " ") for name in features["label"].names)
         self.label_names = tuple(class_names) or own_names
@@ -78,16 +83,16 @@ class ImageSplit:
         return len(self._source)
 
     def image(self, index: int) -> Pixels:
-        """The pixels of an example, resized and cropped to the image size.
+        """The pixels of an example, resized and cropped to the image size; read-only.
 
         Raises:
             DataError: The record cannot be read or decoded; names the data set and the index.
         """
-        if self._cache is None:
+        if self._cache is None or self._labels[index] < 0:
             return self._read(index)
-        if self._labels[index] < 0:
-            self._cache[index] = self._read(index)
-        return self._cache[index]
+        pixels = self._cache[index]
+        pixels.flags.writeable = False
+        return pixels
 
     def label(self, index: int) -> int:
         """The class index of an example."""
@@ -103,12 +108,13 @@ class ImageSplit:
         where = f"data set {self.description}, record {index}"
         try:
             record = self._source[index]
-        # ArrayRecord and protobuf raise classes of their own, which share no base but this one.
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        # RuntimeError is ArrayRecord's: a checksum that does not match, a short or missing file.
+        except (RuntimeError, DecodeError) as error:
             raise DataError(
-                f"{where}: the record cannot be read: {reason}. Prepare the data set again."
+                f"{where}: the record cannot be read: {_reason(error)}. Prepare the data set again."
             ) from error
+        if record["image"] is None or record["label"] is None:
+            raise DataError(f"{where}: it holds no image or no label. Prepare the data set again.")
         pixels = decode(record["image"], where=where)
         label = int(record["label"])
         if not 0 <= label < len(self._label_map):
@@ -141,14 +147,21 @@ def _label_map(
 def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetBuilder:
     for data_dir in data_dirs:
         folder = data_dir / split.name
-        versions = [path for path in folder.glob("*.*.*") if (path / "features.json").exists()]
+        versions = [path.parent for path in folder.glob("*/features.json") if _is_prepared(path)]
         if versions:
             newest = max(versions, key=lambda path: tuple(map(int, path.name.split("."))))
-            return tfds.builder_from_directory(str(newest))
+            try:
+                return tfds.builder_from_directory(str(newest))
+            except (ParseError, ValueError, OSError) as error:
+                raise ConfigError(
+                    f"data set {split.name!r}: the folder {newest} is damaged: {_reason(error)}. "
+                    "Prepare the data set again."
+                ) from error
     known = sorted(
         str(path.parent.parent.relative_to(data_dir))
         for data_dir in data_dirs
         for path in data_dir.glob("**/features.json")
+        if _is_prepared(path)
     )
     raise ConfigError(
         f"data set {split.name!r}: no prepared TFDS folder in {' or '.join(map(str, data_dirs))}."
@@ -157,9 +170,17 @@ def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetB
     )
 
 
-def _as_source(
-    builder: tfds.core.DatasetBuilder, split: Split, description: str
-) -> Sequence[dict[str, Any]]:
+def _is_prepared(features: pathlib.Path) -> bool:
+    # An interrupted preparation leaves a folder such as 1.0.0.incompleteA1B2C3.
+    return re.fullmatch(r"\d+\.\d+\.\d+", features.parent.name) is not None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+
+
+# Not annotated as a Sequence: the run-time type checks of the tests would read a random record.
+def _as_source(builder: tfds.core.DatasetBuilder, split: Split, description: str) -> Any:
     splits = sorted(builder.info.splits)
     if split.split.split("[")[0] not in splits:
         raise ConfigError(
@@ -170,14 +191,13 @@ def _as_source(
         source = builder.as_data_source(
             split=split.split, decoders={"image": tfds.decode.SkipDecoding()}
         )
+        if len(source) == 0:
+            raise ValueError("it is empty")
     except (ValueError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0][:200]
         raise ConfigError(
-            f"data set {description}: cannot be opened: {reason}. "
-            "Prepare it as ArrayRecord, and write slices as train[:90%]."
+            f"data set {description}: cannot be opened: {_reason(error)}. "
+            "Prepare it as ArrayRecord, and write slices that are not empty as train[:90%]."
         ) from error
-    if len(source) == 0:
-        raise ConfigError(f"data set {description}: the split is empty. Choose another slice.")
     return source
 
 

@@ -12,7 +12,9 @@ from calib_jax.models.weights.openai import from_openai, read_openai, to_openai
 
 @pytest.fixture(scope="module")
 def config():
-    return presets.tiny(vocab_size=20, context_length=8, image_size=16, num_heads=1, embed_dim=32)
+    return presets.tiny(
+        vocab_size=20, context_length=8, image_size=16, width=64, num_layers=2, embed_dim=32
+    )
 
 
 @pytest.fixture(scope="module")

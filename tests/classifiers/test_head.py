@@ -1,0 +1,53 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from calib_jax.classifiers.head import Classifier, Head, class_text_embeddings
+from calib_jax.classifiers.linear import LinearHead
+from calib_jax.classifiers.zero_shot import ZeroShot
+
+
+def unit(x):
+    return np.float64(x) / np.linalg.norm(np.float64(x), axis=-1, keepdims=True)
+
+
+def test_logits_by_loop():
+    rng = np.random.default_rng(0)
+    features, kernel, bias = rng.normal(size=(5, 4)), rng.normal(size=(4, 3)), rng.normal(size=3)
+    head = Head(kernel=jnp.asarray(kernel, jnp.float32), bias=jnp.asarray(bias, jnp.float32))
+    expected = np.zeros((5, 3))
+    for i in range(5):
+        norm = np.sqrt(sum(x**2 for x in features[i]))
+        for c in range(3):
+            expected[i, c] = sum(features[i, k] / norm * kernel[k, c] for k in range(4)) + bias[c]
+    logits = head.logits(jnp.asarray(features, jnp.float32))
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(head.class_embeddings(), unit(kernel.T), rtol=1e-5, atol=1e-6)
+    # Only the direction of a feature counts; a zero row gets the bias.
+    scaled = head.logits(jnp.asarray(1e3 * features, jnp.float32))
+    np.testing.assert_allclose(scaled, logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(head.logits(jnp.zeros((1, 4)))[0], head.bias)
+
+
+def test_a_head_is_a_tree_of_arrays():
+    head = Head(kernel=jnp.ones((4, 3)), bias=jnp.zeros(3))
+    assert jax.jit(lambda h: h.logits(jnp.ones((2, 4))))(head).shape == (2, 3)
+    assert len(jax.tree.leaves(head)) == 2
+
+
+def test_class_embeddings_by_loop(tiny_model, tiny_batches):
+    encoder, params = tiny_model
+    tokens = tiny_batches[0].class_tokens
+    encode = jax.jit(encoder.encode_text)
+    expected = []
+    for prompts in tokens:
+        embeddings = [unit(encode(params, prompt[None])[0]) for prompt in prompts]
+        expected.append(unit(np.mean(embeddings, axis=0)))
+    result = jax.jit(lambda p: class_text_embeddings(encoder, p, tokens))(params)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_classifiers_keep_the_protocol():
+    assert isinstance(ZeroShot(), Classifier)
+    assert isinstance(LinearHead(), Classifier)

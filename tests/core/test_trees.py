@@ -1,0 +1,66 @@
+"""Names of leaves and masks by regular expression."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from calib_jax.core import trees
+from calib_jax.core.errors import ConfigError
+
+TREE = {
+    "encoder": {"image": {"kernel": jnp.zeros((2, 3))}, "logit_scale": jnp.zeros([])},
+    "classifier": {"head": jnp.zeros(4)},
+}
+
+
+def test_names_are_paths_in_tree_order():
+    names = ["classifier/head", "encoder/image/kernel", "encoder/logit_scale"]
+    assert trees.leaf_names(TREE) == names
+    assert trees.leaf_names([TREE["classifier"], 0]) == ["0/head", "1"]
+
+
+def test_names_of_an_optimizer_state_end_with_those_of_the_parameters():
+    names = trees.leaf_names(optax.adam(0.1).init(TREE))
+    assert "0/mu/encoder/image/kernel" in names
+    assert "0/nu/encoder/image/kernel" in names
+
+
+def test_mask_is_true_where_any_pattern_matches_from_the_start():
+    mask = trees.regex_mask(TREE, ["encoder/image", r".*/logit_scale$"])
+    assert mask == {
+        "encoder": {"image": {"kernel": True}, "logit_scale": True},
+        "classifier": {"head": False},
+    }
+    assert trees.regex_mask(TREE, ["encoder"])["classifier"]["head"] is False
+    assert not any(jax.tree.leaves(trees.regex_mask(TREE, [])))
+
+
+def test_mask_takes_shapes():
+    assert trees.regex_mask(jax.eval_shape(lambda: TREE), [".*"]) == trees.regex_mask(TREE, [".*"])
+
+
+def test_a_pattern_in_the_middle_of_a_name_matches_nothing():
+    with pytest.raises(ConfigError, match="regex 'kernel' matches no parameter of the 3"):
+        trees.regex_mask(TREE, ["kernel"])
+
+
+def test_an_unmatched_pattern_names_the_nearest_parameter():
+    expected = r"'encodr/image/kernel' matches.*Did you mean 'encoder/image/kernel'\?"
+    with pytest.raises(ConfigError, match=expected):
+        trees.regex_mask(TREE, ["encoder", "encodr/image/kernel"])
+
+
+def test_an_empty_tree_matches_nothing():
+    with pytest.raises(ConfigError, match=r"of the 0 \(such as 'none'\)"):
+        trees.regex_mask({}, [".*"])
+
+
+def test_a_broken_pattern_is_named():
+    with pytest.raises(ConfigError, match=r"'\(encoder' is not a regular expression: missing \)"):
+        trees.regex_mask(TREE, ["(encoder"])
+
+
+def test_count_is_the_number_of_scalars_of_arrays_and_shapes():
+    assert trees.count(TREE) == 2 * 3 + 1 + 4
+    assert trees.count(jax.eval_shape(lambda: TREE)) == 11

@@ -1,0 +1,91 @@
+"""The content of `results.json`, and the examples of the report."""
+
+import datetime
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import calib_jax
+from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.evaluation import results
+from calib_jax.evaluation.evaluate import Evaluation
+
+TEST, VALIDATION = (Split(name="tiny_colours", split=name) for name in ("test", "validation"))
+
+
+@pytest.fixture(scope="module")
+def splits(tiny_data):
+    names = {"clean": TEST, "validation": VALIDATION, "far": TEST}
+    return {name: ImageSplit(split, [tiny_data], image_size=8) for name, split in names.items()}
+
+
+def run(method, seed, accuracy):
+    examples = [
+        {"index": index, "prediction": f"{method} {index}", "confidence": index / 10}
+        for index in (0, 4)
+    ]
+    return {
+        "method": method,
+        "seed": seed,
+        "summary": {"id_accuracy": accuracy},
+        "examples": {"clean": examples, "far": examples[:1]},
+    }
+
+
+RUNS = [run("ft", 0, 0.5), run("carot", 0, 0.8), run("ft", 1, 0.7), run("carot", 1, 0.9)]
+
+
+def test_results_hold_everything_and_are_json(splits):
+    evaluation = Evaluation(
+        id_split=TEST, validation=VALIDATION, far={"far": TEST}, templates=("a {}",), score="msp"
+    )
+    got = results.collect(
+        RUNS,
+        evaluation,
+        splits,
+        name="tiny",
+        title="Tiny",
+        class_names=("red", "green", "dark blue"),
+        seeds=(0, 1),
+        tuned_on="validation",
+        config={"a": 1},
+        wall_seconds=1.5,
+    )
+    assert json.loads(json.dumps(got, allow_nan=False)) == got
+    assert got["schema"] == results.SCHEMA
+    assert got["calib_jax_version"] == calib_jax.__version__
+    assert got["datasets"] == {
+        "id": "clean",
+        "shifts": [],
+        "near": [],
+        "far": ["far"],
+        "num_examples": {"clean": 10, "validation": 12, "far": 10},
+    }
+    assert (got["table_score"], got["tuned_on"], got["config"]) == ("msp", "validation", {"a": 1})
+    assert got["environment"]["num_devices"] == jax.device_count()
+    assert got["environment"]["wall_seconds"] == 1.5
+    assert got["seeds"] == [0, 1]
+    assert got["runs"] == RUNS
+    assert [row["method"] for row in got["table"]] == ["ft", "carot"]
+    assert got["table"][1]["id_accuracy"]["mean"] == pytest.approx(0.85)
+    created = datetime.datetime.strptime(got["created"], "%Y-%m-%dT%H:%M:%SZ")
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    assert abs((now - created).total_seconds()) < 60
+
+
+def test_examples_carry_pixels_labels_and_every_methods_prediction(splits):
+    got = results.example_images(RUNS, splits, seed=0)
+    assert [(example.dataset, example.index) for example in got] == [
+        ("clean", 0),
+        ("clean", 4),
+        ("far", 0),
+    ]
+    assert [example.label for example in got] == ["red", "green", "red"]
+    np.testing.assert_array_equal(got[1].image, splits["clean"].image(4))
+    assert got[1].predictions == {"ft": ("ft 4", 0.4), "carot": ("carot 4", 0.4)}
+
+
+def test_a_seed_without_runs_has_no_examples(splits):
+    assert results.example_images(RUNS, splits, seed=5) == []

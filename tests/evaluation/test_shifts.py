@@ -1,0 +1,134 @@
+"""The numbers of the table by hand."""
+
+import json
+import statistics
+
+import numpy as np
+import pytest
+
+from calib_jax.core.types import Predictions
+from calib_jax.evaluation import shifts
+
+RNG = np.random.default_rng(0)
+
+
+def predictions(num_examples=40, num_classes=4):
+    return Predictions(
+        logits=RNG.normal(size=(num_examples, num_classes)).astype(np.float32) * 3,
+        labels=RNG.integers(num_classes, size=num_examples).astype(np.int32),
+        features=np.zeros((num_examples, 2), np.float32),
+        class_embeddings=np.zeros((num_classes, 2), np.float32),
+    )
+
+
+def top_labels(given):
+    logits = given.logits.astype(np.float64)
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return probs, probs.max(axis=1), probs.argmax(axis=1) == given.labels
+
+
+def test_metrics_of_a_split():
+    given = predictions()
+    probs, confidence, is_right = top_labels(given)
+    own = probs[np.arange(40), given.labels]
+    got = shifts.classification_metrics(given)
+    assert all(isinstance(value, float) for value in got.values())
+    assert got["accuracy"] == is_right.mean()
+    assert got["top5_accuracy"] == 1.0
+    assert got["mean_confidence"] == pytest.approx(confidence.mean())
+    assert got["nll"] == pytest.approx(-np.log(own).mean())
+    one_hot = np.eye(4)[given.labels]
+    assert got["brier"] == pytest.approx(((probs - one_hot) ** 2).sum(axis=1).mean())
+    for num_bins, key in ((10, "ece_10"), (15, "ece_15")):
+        bins = np.ceil(confidence * num_bins)
+        ece = sum(
+            abs((confidence - is_right)[bins == b].sum()) / 40 for b in range(1, num_bins + 1)
+        )
+        assert got[key] == pytest.approx(ece)
+    assert set(got) >= {"adaptive_ece", "classwise_ece", "mce"}
+
+
+def test_reliability_is_json_whose_empty_bins_are_none():
+    given = predictions()
+    _, confidence, is_right = top_labels(given)
+    got = shifts.reliability(given)
+    assert json.loads(json.dumps(got, allow_nan=False)) == got
+    np.testing.assert_allclose(got["edges"], np.linspace(0, 1, 16))
+    bins = np.ceil(confidence * 15) - 1
+    for b in range(15):
+        inside = bins == b
+        assert got["count"][b] == inside.sum()
+        if not inside.any():
+            assert got["confidence"][b] is None
+            assert got["accuracy"][b] is None
+        else:
+            assert got["confidence"][b] == pytest.approx(confidence[inside].mean())
+            assert got["accuracy"][b] == pytest.approx(is_right[inside].mean())
+
+
+METRICS = {
+    "validation": {"accuracy": 0.99, "ece_15": 0.99},
+    "clean": {"accuracy": 0.9, "ece_15": 0.01},
+    "blur": {"accuracy": 0.5, "ece_15": 0.2},
+    "noise": {"accuracy": 0.8, "ece_15": 0.3},
+}
+DETECTION = {
+    name: {"mcm": {"auroc": auroc}, "msp": {"auroc": 0.1}}
+    for name, auroc in (("near_1", 0.6), ("near_2", 0.9), ("far", 0.95))
+}
+
+
+def summary(**change):
+    options = {
+        "id_name": "clean",
+        "shifts": ("blur", "noise"),
+        "near": ("near_1", "near_2"),
+        "far": ("far",),
+        "score": "mcm",
+    }
+    return shifts.summary(METRICS, DETECTION, **{**options, **change})
+
+
+def test_summary_averages_shifts_and_ood_sets_alike():
+    assert summary() == pytest.approx(
+        {
+            "id_accuracy": 0.9,
+            "ood_accuracy": 0.65,
+            "id_ece": 0.01,
+            "ood_ece": 0.25,
+            "near_auroc": 0.75,
+            "far_auroc": 0.95,
+        }
+    )
+    assert summary(score="msp")["near_auroc"] == pytest.approx(0.1)
+
+
+def test_summary_without_shifts_or_ood_sets_has_none():
+    got = summary(shifts=(), near=(), far=())
+    assert got == {
+        "id_accuracy": 0.9,
+        "ood_accuracy": None,
+        "id_ece": 0.01,
+        "ood_ece": None,
+        "near_auroc": None,
+        "far_auroc": None,
+    }
+
+
+def test_table_has_a_row_a_method_in_order_of_appearance():
+    runs = [
+        {"method": "ft", "summary": {"id_accuracy": 0.5, "far_auroc": None}},
+        {"method": "carot", "summary": {"id_accuracy": 0.9, "far_auroc": 0.8}},
+        {"method": "ft", "summary": {"id_accuracy": 0.7, "far_auroc": None}},
+    ]
+    first, second = shifts.mean_and_std(runs)
+    assert first["method"] == "ft"
+    assert first["id_accuracy"]["mean"] == pytest.approx(0.6)
+    assert first["id_accuracy"]["std"] == pytest.approx(statistics.stdev([0.5, 0.7]))
+    assert first["far_auroc"] == {"mean": None, "std": None}
+    assert second == {
+        "method": "carot",
+        "id_accuracy": {"mean": 0.9, "std": None},
+        "far_auroc": {"mean": 0.8, "std": None},
+    }
+    assert shifts.mean_and_std([]) == []

@@ -1,0 +1,78 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from calib_jax.classifiers.zero_shot import ZeroShot
+from calib_jax.models.encoder import Encoder
+from calib_jax.objectives.views import Views
+
+
+@pytest.fixture
+def views(tiny_model, tiny_batches):
+    encoder, params = tiny_model
+    tables, batch_of = tiny_batches
+    return Views(
+        encoder=encoder,
+        classifier=ZeroShot(),
+        params={"encoder": params, "classifier": {}},
+        teacher_params={"encoder": jax.tree.map(lambda x: 0.9 * x, params), "classifier": {}},
+        tables=tables,
+        batch=jax.tree.map(jnp.asarray, batch_of(0)),
+        step=jnp.int32(0),
+    )
+
+
+def unit(x):
+    return x / np.linalg.norm(np.float64(x), axis=-1, keepdims=True)
+
+
+def test_quantities_by_hand(views):
+    encoder, params, batch = views.encoder, views.params["encoder"], views.batch
+    encode_image, encode_text = jax.jit(encoder.encode_image), jax.jit(encoder.encode_text)
+
+    @jax.jit
+    def quantities(params, teacher_params):
+        traced = dataclasses.replace(views, params=params, teacher_params=teacher_params)
+        return traced.student, traced.teacher, traced.image_features, traced.logits
+
+    student, teacher, features, logits = quantities(views.params, views.teacher_params)
+    tokens = views.tables.captions[batch.caption]
+    np.testing.assert_array_equal(views.tokens, tokens)
+    for model, scale in ((student, 1.0), (teacher, 0.9)):
+        own = jax.tree.map(lambda x, scale=scale: scale * x, params)
+        image, text = encode_image(own, batch.image), encode_text(own, tokens)
+        np.testing.assert_allclose(model.image, unit(image), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(model.text, unit(text), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(model.logit_scale, (1 / 0.07) ** scale, rtol=1e-5)
+    np.testing.assert_allclose(unit(features), student.image, atol=1e-6)
+    prompts = encode_text(params, jnp.tile(views.tables.class_tokens.reshape(6, 8), (3, 1))[:16])
+    classes = unit(unit(prompts[:6]).reshape(3, 2, -1).mean(axis=1))
+    np.testing.assert_allclose(logits, unit(features) @ classes.T / 0.07, rtol=1e-5, atol=1e-5)
+    assert views.image_projection is params["image"]["projection"]["kernel"]
+    assert views.text_projection is params["text"]["projection"]["kernel"]
+
+
+def test_each_tower_runs_at_most_once_and_only_when_asked(views, monkeypatch):
+    calls = []
+    for name in ("encode_image", "encode_text"):
+
+        def counted(self, params, examples, name=name):
+            calls.append(name)
+            return jnp.ones((len(examples), 8))
+
+        monkeypatch.setattr(Encoder, name, counted)
+    assert views.image_projection.ndim == 2
+    assert calls == []
+    for _ in range(2):
+        assert views.student.image.shape == (16, 8)
+        assert views.image_features.shape == (16, 8)
+    assert sorted(calls) == ["encode_image", "encode_text"]
+
+
+def test_a_missing_teacher_is_an_error(views):
+    alone = dataclasses.replace(views, teacher_params=None)
+    with pytest.raises(ValueError, match=r"a term asks for views\.teacher, but the method has no"):
+        _ = alone.teacher

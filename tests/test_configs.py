@@ -1,0 +1,79 @@
+"""Every shipped config parses and validates; every field of a config is read somewhere."""
+
+import ast
+import dataclasses
+import importlib.util
+import pathlib
+
+import pytest
+
+from calib_jax.core import settings
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.sharding import make_mesh
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_config_validates(path):
+    experiment = load(path).get_config()
+    experiment.validate(make_mesh())
+    assert len(path.read_text().splitlines()) <= 90
+    assert settings.to_dict(experiment)["name"] == experiment.name
+
+
+def test_compare_variants():
+    module = load(ROOT / "configs" / "cifar10" / "compare.py")
+    assert list(module.get_config().methods) == ["zero_shot", "finetune", "flyp", "carot"]
+    assert list(module.get_config("carot").methods) == ["carot"]
+    with pytest.raises(ConfigError, match="compare.py: got 'karot', expected all or zero_shot"):
+        module.get_config("karot")
+
+
+def test_both_cifar_configs_describe_the_same_model():
+    folder = ROOT / "configs" / "cifar10"
+    first, second = (load(folder / name).get_config() for name in ("pretrain.py", "compare.py"))
+    assert first.model == second.model
+
+
+def config_classes(value, found):
+    """Every dataclass reachable from a config."""
+    if dataclasses.is_dataclass(value):
+        found.add(type(value))
+        for field in dataclasses.fields(value):
+            config_classes(getattr(value, field.name), found)
+    elif isinstance(value, dict):
+        for item in value.values():
+            config_classes(item, found)
+    elif isinstance(value, tuple):
+        for item in value:
+            config_classes(item, found)
+    return found
+
+
+def test_every_field_is_read_somewhere():
+    read = {
+        node.attr
+        for path in (ROOT / "calib_jax").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    classes = set()
+    for path in CONFIGS:
+        config_classes(load(path).get_config(), classes)
+    assert len(classes) > 10
+    unread = [
+        f"{kind.__name__}.{field.name}"
+        for kind in classes
+        for field in dataclasses.fields(kind)
+        if field.name not in read
+    ]
+    assert not unread

@@ -1,0 +1,288 @@
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from calib_jax import run as run_module
+from calib_jax.core.errors import CheckpointError, ConfigError, TrainingError
+from calib_jax.data.pipeline import Source
+from calib_jax.methods.robust import carot, flyp
+from calib_jax.run import run
+from calib_jax.training import loop
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_experiment, tmp_path_factory):
+    """A finished run of the tiny experiment: (experiment, workdir, results)."""
+    workdir = tmp_path_factory.mktemp("finished")
+    experiment = tiny_experiment()
+    return experiment, workdir, run(experiment, workdir)
+
+
+@pytest.fixture
+def from_pretrained(tiny_experiment, finished):
+    """A function that makes an experiment that starts from the finished run's pre-trained model."""
+    folder = str(finished[1] / "pretrained" / "seed_0")
+
+    def make(**changes):
+        return tiny_experiment(
+            **{"pretrained": folder, "pretrain": None, "pretrain_method": None, **changes}
+        )
+
+    return make
+
+
+def saved_arrays(directory: pathlib.Path):
+    """The newest checkpoint's checksums: equal only for bit-equal states."""
+    newest = max((p for p in directory.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    meta = json.loads((newest / "meta" / "metadata").read_text())
+    return newest.name, meta["checksums"], meta["iterator"]
+
+
+def test_results_hold_every_number(finished):
+    experiment, workdir, results = finished
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert [run["method"] for run in results["runs"]] == ["zero_shot", "finetune", "carot"]
+    for record in results["runs"]:
+        assert set(record["metrics"]) == {"validation", "clean", "shifted"}
+        assert set(record["detection"]) == {"near", "far"}
+        assert set(record["detection"]["near"]) == {
+            "msp",
+            "max_logit",
+            "energy",
+            "mcm",
+            "max_similarity",
+        }
+        summary = record["summary"]
+        assert summary["id_accuracy"] == record["metrics"]["clean"]["accuracy"]
+        assert summary["ood_ece"] == record["metrics"]["shifted"]["ece_15"]
+        assert summary["far_auroc"] == record["detection"]["far"]["mcm"]["auroc"]
+    assert [r["num_steps"] for r in results["runs"]] == [0, 6, 6]
+    assert results["config"]["finetune"]["training"]["num_steps"] == 6
+    assert results["datasets"]["num_examples"] == {
+        "validation": 12,
+        "clean": 10,
+        "shifted": 5,
+        "near": 5,
+        "far": 6,
+    }
+    assert results["seeds"] == [0]
+    report = (workdir / "report.html").read_text()
+    assert all(word in report for word in ("zero_shot", "carot", "shifted", "Three colours"))
+
+
+def test_history_has_every_phase(finished):
+    rows = [json.loads(line) for line in (finished[1] / "metrics.jsonl").read_text().splitlines()]
+    steps = {
+        phase: [r["step"] for r in rows if r["phase"] == phase]
+        for phase in ("pretrain", "finetune", "carot")
+    }
+    assert steps == {"pretrain": [2, 3, 4], "finetune": [2, 3, 4, 6], "carot": [2, 3, 4, 6]}
+    last = rows[-1]
+    assert set(last["terms"]) == {
+        "contrastive",
+        "orthogonality",
+        "cross_projection",
+        "self_distillation",
+    }
+    assert {"smallest_singular_value", "projection_smallest_singular_value"} <= set(last)
+    assert 0 <= last["validation_accuracy"] <= 1
+
+
+def test_the_same_command_again_trains_nothing(finished, monkeypatch):
+    experiment, workdir, results = finished
+    before = (workdir / "metrics.jsonl").read_bytes()
+
+    def no_training(*args, **kwargs):
+        raise AssertionError("a finished method was trained again")
+
+    monkeypatch.setattr(run_module, "fit", no_training)
+    again = run(experiment, workdir)
+    assert again["runs"] == results["runs"]
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_without_evaluations_the_last_checkpoint_is_evaluated(finished, tmp_path, monkeypatch):
+    experiment, workdir, results = finished
+    record = workdir / "evaluations" / "seed_0" / "carot.json"
+    before = json.loads(record.read_text())
+    record.unlink()
+
+    def no_step(*args, **kwargs):
+        raise AssertionError("a finished training made another step")
+
+    monkeypatch.setattr(loop, "make_train_step", no_step)
+    run(experiment, workdir)
+    after = json.loads(record.read_text())
+    assert after["metrics"] == before["metrics"]
+
+
+def test_resume_is_bit_exact(from_pretrained, tmp_path, monkeypatch):
+    """Stopped after a checkpoint and started again: the same weights as without the stop."""
+    experiment = from_pretrained(methods={"carot": carot(learning_rate=1e-3, warmup_steps=1)})
+    run(experiment, tmp_path / "straight")
+
+    class Stopped(Exception):
+        pass
+
+    original = loop.to_devices
+    calls = []
+
+    def stop_at_fifth(batch, mesh):
+        calls.append(1)
+        if len(calls) == 5:
+            raise Stopped
+        return original(batch, mesh)
+
+    monkeypatch.setattr(loop, "to_devices", stop_at_fifth)
+    with pytest.raises(Stopped):
+        run(experiment, tmp_path / "stopped")
+    monkeypatch.setattr(loop, "to_devices", original)
+    directory = pathlib.Path("checkpoints/seed_0/carot")
+    assert saved_arrays(tmp_path / "stopped" / directory)[0] == "3"
+    run(experiment, tmp_path / "stopped")
+    straight = saved_arrays(tmp_path / "straight" / directory)
+    assert saved_arrays(tmp_path / "stopped" / directory) == straight
+    rows = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("straight", "stopped")
+    ]
+    assert [[(r["step"], r["loss"]) for r in some] for some in rows][0] == [
+        (r["step"], r["loss"]) for r in rows[1]
+    ]
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(from_pretrained, tmp_path, monkeypatch):
+    experiment = from_pretrained(methods={"flyp": flyp(learning_rate=1e-3, warmup_steps=1)})
+    original = loop.make_train_step
+
+    def poisoned(*args, **kwargs):
+        step_function = original(*args, **kwargs)
+
+        def step(state, batch, tables):
+            is_fifth = int(state.step) == 4
+            state, metrics = step_function(state, batch, tables)
+            if is_fifth:
+                metrics["loss"] = metrics["loss"] * np.nan
+            return state, metrics
+
+        return step
+
+    monkeypatch.setattr(loop, "make_train_step", poisoned)
+    with pytest.raises(TrainingError, match=r"flyp: loss is nan at step 5 \(terms/contrastive"):
+        run(experiment, tmp_path)
+    assert saved_arrays(tmp_path / "checkpoints" / "seed_0" / "flyp")[0] == "3"
+    monkeypatch.setattr(loop, "make_train_step", original)
+    assert run(experiment, tmp_path)["runs"][0]["num_steps"] == 6
+
+
+def test_a_real_nan_is_found(from_pretrained, tmp_path):
+    """Learning rate 1e30: the weights overflow, and the step after says so."""
+    experiment = from_pretrained(methods={"flyp": flyp(learning_rate=1e30, warmup_steps=1)})
+    with pytest.raises(TrainingError, match=r"flyp: (loss|gradient_norm) is (nan|inf) at step 2"):
+        run(experiment, tmp_path)
+
+
+def test_another_config_leaves_the_workdir_alone(finished, tiny_experiment):
+    _, workdir, _ = finished
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    other = tiny_experiment()
+    other.methods["carot"].terms["orthogonality"].weight = 0.7
+    other.finetune.training.num_steps = 8
+    with pytest.raises(
+        ConfigError,
+        match=r"2 fields differ: finetune.training.num_steps: 6 -> 8; "
+        r"methods.carot.terms.orthogonality.weight: 0.2 -> 0.7",
+    ):
+        run(other, workdir)
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_checkpoint_is_refused(finished, tmp_path):
+    experiment, workdir, _ = finished
+    (workdir / "evaluations" / "seed_0" / "finetune.json").unlink()
+    folder = workdir / "checkpoints" / "seed_0" / "finetune" / "6"
+    payload = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = payload.read_bytes()
+    payload.write_bytes(content[:-100] + bytes(100))
+    try:
+        with pytest.raises(CheckpointError, match=r"finetune/6: .*Delete .*finetune/6"):
+            run(experiment, workdir)
+    finally:
+        payload.write_bytes(content)
+    run(experiment, workdir)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda e: setattr(e.finetune.training, "batch_size", 12),
+            r"finetune.training.batch_size: got 12, expected a positive multiple of the 8 devices",
+        ),
+        (
+            lambda e: setattr(e.methods["carot"], "trainable", ("encoder/imgae/.*",)),
+            r"regex 'encoder/imgae/.\*' matches no parameter",
+        ),
+        (
+            lambda e: setattr(e, "data_dir", "no_such_folder"),
+            r"data set 'tiny_colours': no prepared TFDS folder in no_such_folder",
+        ),
+        (
+            lambda e: setattr(e.evaluation.id_split, "split", "tset"),
+            r"got split 'tset'.*Did you mean 'test'",
+        ),
+        (
+            lambda e: setattr(e.finetune, "class_names", ("red", "green", "blue")),
+            r"1 of its 3 classes are not among the 3 class names, first 'dark blue'",
+        ),
+        (
+            lambda e: setattr(e.model.text, "vocab_size", 5),
+            r"model.text.vocab_size: got 5, expected at least the \d+ words",
+        ),
+        (
+            lambda e: setattr(e.model.text, "context_length", 4),
+            r"model.text.context_length: got 4, expected at least the 8 tokens",
+        ),
+        (
+            lambda e: setattr(e, "pretrained", "no_such_folder"),
+            r"pretrained: no tokenizer.json in no_such_folder",
+        ),
+    ],
+)
+def test_mistakes_are_found_before_any_training(tiny_experiment, tmp_path, change, message):
+    experiment = tiny_experiment()
+    change(experiment)
+    with pytest.raises(ConfigError, match=message):
+        run(experiment, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_pretrained_weights_must_fit_the_model(from_pretrained, tmp_path):
+    experiment = from_pretrained()
+    experiment.model.embed_dim = 16
+    with pytest.raises(ConfigError, match=r"holds another model: model.embed_dim: 16 -> 8"):
+        run(experiment, tmp_path)
+
+
+def test_words_that_the_pretrained_tokenizer_does_not_know(from_pretrained, tmp_path):
+    experiment = from_pretrained()
+    source = experiment.finetune.sources[0]
+    experiment.finetune.sources = (Source(split=source.split, templates=("a painting of {}.",)),)
+    with pytest.raises(ConfigError, match=r"does not know the word 'painting'"):
+        run(experiment, tmp_path)
+
+
+def test_export_is_the_pretrained_model(finished, from_pretrained, tmp_path):
+    """The zero-shot row is the same from the run that pre-trained and from its exported folder."""
+    results = run(
+        from_pretrained(methods={"zero_shot": from_pretrained().methods["zero_shot"]}), tmp_path
+    )
+    expected = finished[2]["runs"][0]["metrics"]
+    for name, metrics in results["runs"][0]["metrics"].items():
+        for key, value in metrics.items():
+            assert value == pytest.approx(expected[name][key], abs=1e-6), (name, key)
+    assert jax.device_count() == 8
