@@ -35,6 +35,9 @@ def main(argv: Sequence[str]) -> int:
     except CalibJaxError as error:
         print(f"calib_jax: error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("calib_jax: stopped. The same command goes on from here.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -140,6 +140,7 @@ class Assembly:
                 self.splits,
                 self._experiment.evaluation,
                 self._experiment.finetune.class_names,
+                bar=f"evaluate {name}",
             ),
         }
         write_json(path, record)

@@ -30,11 +30,22 @@ def test_config_validates(path):
     assert settings.to_dict(experiment)["name"] == experiment.name
 
 
-def test_compare_variants():
-    module = load(ROOT / "configs" / "cifar10" / "compare.py")
-    assert list(module.get_config().methods) == ["zero_shot", "finetune", "flyp", "carot"]
-    assert list(module.get_config("carot").methods) == ["carot"]
-    with pytest.raises(ConfigError, match="compare.py: got 'karot', expected all or zero_shot"):
+@pytest.mark.parametrize("name", ["quickstart.py", "cifar10/compare.py"])
+def test_variants(name):
+    module = load(ROOT / "configs" / name)
+    everything = module.get_config()
+    assert list(everything.methods) == ["zero_shot", "finetune", "flyp", "carot"]
+    one = module.get_config("carot")
+    assert one.methods == {"carot": everything.methods["carot"]}
+    tune = module.get_config("tune")
+    tune.validate(make_mesh())
+    assert len(tune.methods) == 9
+    assert tune.methods["flyp_0.001"].optimizer.learning_rate == 0.001
+    reported = settings.to_dict(everything.evaluation)
+    used = settings.to_dict(tune.evaluation)
+    assert used["id_split"] == used["validation"] == reported["validation"]
+    assert used["shifts"] == used["near"] == used["far"] == {}
+    with pytest.raises(ConfigError, match="got variant 'karot', expected one of .*'carot'"):
         module.get_config("karot")
 
 

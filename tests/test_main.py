@@ -94,6 +94,15 @@ def test_success_is_exit_code_0(monkeypatch):
     assert seen[0][0].name == "quickstart"
 
 
+def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(experiment, workdir):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "run", interrupt)
+    assert main(BASE) == 130
+    assert "The same command goes on from here" in capsys.readouterr().err
+
+
 def test_help(capsys):
     assert main(("calib_jax", "--help")) == 0
     assert "--workdir" in capsys.readouterr().out

@@ -1,12 +1,13 @@
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from calib_jax import run as run_module
-from calib_jax.core.errors import CheckpointError, ConfigError, TrainingError
+from calib_jax.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from calib_jax.data.pipeline import Source
 from calib_jax.methods.robust import carot, flyp
 from calib_jax.run import run
@@ -200,13 +201,16 @@ def test_another_config_leaves_the_workdir_alone(finished, tiny_experiment):
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
 
 
+# A failed restore leaves Orbax's event loop behind, which the interpreter finds closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_is_refused(finished, tmp_path):
     experiment, workdir, _ = finished
     (workdir / "evaluations" / "seed_0" / "finetune.json").unlink()
-    folder = workdir / "checkpoints" / "seed_0" / "finetune" / "6"
-    payload = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    folder = workdir / "checkpoints" / "seed_0" / "finetune" / "6" / "state" / "d"
+    payload = max(folder.iterdir(), key=lambda p: p.stat().st_size)
     content = payload.read_bytes()
-    payload.write_bytes(content[:-100] + bytes(100))
+    middle = len(content) // 2
+    payload.write_bytes(content[:middle] + bytes(100) + content[middle + 100 :])
     try:
         with pytest.raises(CheckpointError, match=r"finetune/6: .*Delete .*finetune/6"):
             run(experiment, workdir)
@@ -286,3 +290,17 @@ def test_export_is_the_pretrained_model(finished, from_pretrained, tmp_path):
         for key, value in metrics.items():
             assert value == pytest.approx(expected[name][key], abs=1e-6), (name, key)
     assert jax.device_count() == 8
+
+
+def test_a_corrupt_training_image_stops_the_run(from_pretrained, tiny_data, tmp_path):
+    data_dir = tmp_path / "data"
+    shutil.copytree(tiny_data, data_dir)
+    (records,) = data_dir.rglob("*train.array_record*")
+    content = bytearray(records.read_bytes())
+    content[content.index(b"\x89PNG") + 200] ^= 1
+    records.write_bytes(bytes(content))
+    experiment = from_pretrained(
+        data_dir=str(data_dir), methods={"flyp": flyp(learning_rate=1e-3, warmup_steps=1)}
+    )
+    with pytest.raises(DataError, match=r"data set tiny_colours\[train\], record 0: "):
+        run(experiment, tmp_path / "run")

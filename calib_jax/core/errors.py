@@ -35,8 +35,8 @@ class CheckpointError(CalibJaxError, RuntimeError):
     """A checkpoint is damaged, or belongs to another run."""
 
 
-class WeightsError(CalibJaxError, ValueError):
-    """A weight file does not fit the model."""
+class WeightsError(ConfigError):
+    """A weight file that the config names is missing, damaged, or does not fit the model."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

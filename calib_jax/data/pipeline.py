@@ -1,6 +1,7 @@
 """Grain pipelines: endless shuffled training batches, and a split in order for evaluation."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from calib_jax.data.images import Pixels, random_resized_crop
 Style = Callable[[Pixels, np.random.Generator], Pixels]
 
 # Threads beat processes here: Pillow and ArrayRecord release the interpreter's lock.
-_THREADS = 4
+_THREADS = min(os.cpu_count() or 1, 16)
 _PREFETCH_BATCHES = 8
 
 

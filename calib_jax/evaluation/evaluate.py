@@ -79,6 +79,8 @@ def evaluate(
     splits: Mapping[str, ImageSplit],
     evaluation: Evaluation,
     class_names: tuple[str, ...],
+    *,
+    bar: str | None = None,
 ) -> dict[str, Any]:
     """Metrics, reliability bins, detection, spectrum and example predictions of one model.
 
@@ -88,8 +90,9 @@ def evaluate(
         splits: The opened splits of `evaluation.labelled()` and `evaluation.unknown()`.
         evaluation: Which split is what.
         class_names: For the examples.
+        bar: The title of a progress bar; None shows none.
     """
-    predictions = predictor(params, splits)
+    predictions = predictor(params, splits, bar=bar)
     labelled = {name: predictions[name] for name in evaluation.labelled()}
     metrics = {name: classification_metrics(value) for name, value in labelled.items()}
     id_set = predictions[evaluation.id_name]

@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
+from tqdm import tqdm
 
 from calib_jax.classifiers.head import Classifier, Head
 from calib_jax.core.sharding import batched
@@ -53,7 +54,12 @@ class Predictor:
         )
 
     def __call__(
-        self, params: Params, splits: Mapping[str, ImageSplit], *, limit: int | None = None
+        self,
+        params: Params,
+        splits: Mapping[str, ImageSplit],
+        *,
+        limit: int | None = None,
+        bar: str | None = None,
     ) -> dict[str, Predictions]:
         """What the model says about each split, in the split's order; the text tower runs once.
 
@@ -61,9 +67,13 @@ class Predictor:
             params: `{"encoder": ..., "classifier": ...}`.
             splits: By name.
             limit: Take only so many examples of each, spread evenly.
+            bar: The title of a progress bar; None shows none.
         """
         head = self._head(params, self._class_tokens)
-        return {name: self._predict(params, head, split, limit) for name, split in splits.items()}
+        return {
+            name: self._predict(params, head, split, limit)
+            for name, split in tqdm(splits.items(), desc=bar, unit="set", disable=bar is None)
+        }
 
     def _predict(
         self, params: Params, head: Head, split: ImageSplit, limit: int | None

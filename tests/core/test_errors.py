@@ -12,7 +12,7 @@ from calib_jax.core import errors
         (errors.DataError, ValueError, 1),
         (errors.TrainingError, RuntimeError, 1),
         (errors.CheckpointError, RuntimeError, 1),
-        (errors.WeightsError, ValueError, 1),
+        (errors.WeightsError, ValueError, 2),
     ],
 )
 def test_every_error_is_a_builtin_one_too_and_has_its_exit_code(kind, base, exit_code):

@@ -12,8 +12,17 @@ from calib_jax.core.errors import DataError
 from calib_jax.evaluation import report
 
 METHODS = ("zero-shot", "fine-tuning", "flyp", "carot")
-SHIFTS = ("rotated", "inverted and tinted", "outlined", "photo background", "blurred", "noisy",
-          "occluded", "thin strokes", "thick strokes")
+SHIFTS = (
+    "rotated",
+    "inverted and tinted",
+    "outlined",
+    "photo background",
+    "blurred",
+    "noisy",
+    "occluded",
+    "thin strokes",
+    "thick strokes",
+)
 NEAR, FAR = "digits 8 and 9", "photographs"
 SCORES = ("msp", "max_logit", "energy", "mcm", "max_similarity")
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven")
@@ -22,8 +31,9 @@ CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven")
 def make_results(methods=METHODS, seeds=(0, 1, 2), shifts=SHIFTS):
     """A results dictionary whose numbers hang together the way those of a run do."""
     rng = np.random.default_rng(0)
-    runs = [make_run(rng, k, method, seed, shifts)
-            for k, method in enumerate(methods) for seed in seeds]
+    runs = [
+        make_run(rng, k, method, seed, shifts) for k, method in enumerate(methods) for seed in seeds
+    ]
     table = []
     for method in methods:
         own = [run["summary"] for run in runs if run["method"] == method]
@@ -34,16 +44,34 @@ def make_results(methods=METHODS, seeds=(0, 1, 2), shifts=SHIFTS):
             row[key] = {"mean": float(np.mean(values)), "std": std}
         table.append(row)
     return {
-        "schema": 1, "name": "quickstart", "title": "Handwritten digits",
-        "calib_jax_version": "0.1.0", "created": "2026-11-22T14:00:00Z",
-        "environment": {"python": "3.11.7", "jax": "0.10.2", "platform": "cpu",
-                        "device_kind": "cpu", "num_devices": 1, "wall_seconds": 170.2},
+        "schema": 1,
+        "name": "quickstart",
+        "title": "Handwritten digits",
+        "calib_jax_version": "0.1.0",
+        "created": "2026-11-22T14:00:00Z",
+        "environment": {
+            "python": "3.11.7",
+            "jax": "0.10.2",
+            "platform": "cpu",
+            "device_kind": "cpu",
+            "num_devices": 1,
+            "wall_seconds": 170.2,
+        },
         "config": {"seed": 0, "methods": {m: {"steps": 200} for m in methods}},
-        "class_names": list(CLASSES), "num_bins": 15, "table_score": "mcm",
+        "class_names": list(CLASSES),
+        "num_bins": 15,
+        "table_score": "mcm",
         "tuned_on": "the validation split",
-        "datasets": {"id": "clean", "shifts": list(shifts), "near": [NEAR], "far": [FAR],
-                     "num_examples": {"clean": 290, NEAR: 71, FAR: 300}},
-        "seeds": list(seeds), "runs": runs, "table": table,
+        "datasets": {
+            "id": "clean",
+            "shifts": list(shifts),
+            "near": [NEAR],
+            "far": [FAR],
+            "num_examples": {"clean": 290, NEAR: 71, FAR: 300},
+        },
+        "seeds": list(seeds),
+        "runs": runs,
+        "table": table,
     }
 
 
@@ -54,69 +82,110 @@ def make_run(rng, k, method, seed, shifts):
         confidence = rng.beta(5 - 0.4 * k, 1.5 + 3 * difficulty, 290)
         right = rng.random(290) < np.clip(confidence + 0.05 * k - 0.7 * difficulty, 0, 1)
         bins = make_bins(confidence, right)
-        gap = [n * abs(a - c) for n, a, c in
-               zip(bins["count"], bins["accuracy"], bins["confidence"], strict=True) if n]
+        gap = [
+            n * abs(a - c)
+            for n, a, c in zip(bins["count"], bins["accuracy"], bins["confidence"], strict=True)
+            if n
+        ]
         ece = sum(gap) / 290
         reliability[dataset] = bins
         metrics[dataset] = {
-            "accuracy": float(right.mean()), "top5_accuracy": min(1.0, float(right.mean()) + 0.2),
-            "nll": 0.3 + difficulty, "brier": 0.2 + difficulty, "ece_10": ece * 0.95,
-            "ece_15": ece, "adaptive_ece": ece * 1.05, "classwise_ece": ece / 4, "mce": ece * 3,
-            "mean_confidence": float(confidence.mean())}
+            "accuracy": float(right.mean()),
+            "top5_accuracy": min(1.0, float(right.mean()) + 0.2),
+            "nll": 0.3 + difficulty,
+            "brier": 0.2 + difficulty,
+            "ece_10": ece * 0.95,
+            "ece_15": ece,
+            "adaptive_ece": ece * 1.05,
+            "classwise_ece": ece / 4,
+            "mce": ece * 3,
+            "mean_confidence": float(confidence.mean()),
+        }
     detection = {}
     for dataset, base in ((NEAR, 0.75), (FAR, 0.9)):
         detection[dataset] = {}
         for score in SCORES:
             auroc = min(0.99, base + 0.02 * k + 0.02 * rng.standard_normal())
             detection[dataset][score] = {
-                "auroc": auroc, "aupr_id": auroc, "aupr_ood": auroc - 0.1,
-                "fpr95_id_positive": 1 - auroc * 0.8, "fpr95_ood_positive": 1 - auroc * 0.7}
+                "auroc": auroc,
+                "aupr_id": auroc,
+                "aupr_ood": auroc - 0.1,
+                "fpr95_id_positive": 1 - auroc * 0.8,
+                "fpr95_ood_positive": 1 - auroc * 0.7,
+            }
     shifted = [metrics[s] for s in shifts]
     values = np.sort(2 * rng.random(32) ** (1.5 - 0.2 * k))[::-1]
     return {
-        "method": method, "seed": seed, "num_steps": 200 * (k > 0), "train_seconds": 31.0 * k,
-        "steps_per_second": 6.4, "metrics": metrics, "reliability": reliability,
+        "method": method,
+        "seed": seed,
+        "num_steps": 200 * (k > 0),
+        "train_seconds": 31.0 * k,
+        "steps_per_second": 6.4,
+        "metrics": metrics,
+        "reliability": reliability,
         "detection": detection,
-        "spectrum": {"smallest_singular_value": float(values[-1]),
-                     "singular_values": values.tolist()},
+        "spectrum": {
+            "smallest_singular_value": float(values[-1]),
+            "singular_values": values.tolist(),
+        },
         "summary": {
-            "id_accuracy": metrics["clean"]["accuracy"], "id_ece": metrics["clean"]["ece_15"],
+            "id_accuracy": metrics["clean"]["accuracy"],
+            "id_ece": metrics["clean"]["ece_15"],
             "ood_accuracy": float(np.mean([m["accuracy"] for m in shifted])),
             "ood_ece": float(np.mean([m["ece_15"] for m in shifted])),
             "near_auroc": detection[NEAR]["mcm"]["auroc"],
-            "far_auroc": detection[FAR]["mcm"]["auroc"]},
+            "far_auroc": detection[FAR]["mcm"]["auroc"],
+        },
     }
 
 
 def make_bins(confidence, right, num_bins=15):
     edges = np.linspace(0, 1, num_bins + 1)
-    inside = [(confidence > a) & (confidence <= b)
-              for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    inside = [
+        (confidence > a) & (confidence <= b) for a, b in zip(edges[:-1], edges[1:], strict=True)
+    ]
     mean = [[float(x[i].mean()) if i.any() else None for i in inside] for x in (confidence, right)]
-    return {"edges": edges.tolist(), "count": [int(i.sum()) for i in inside],
-            "confidence": mean[0], "accuracy": mean[1]}
+    return {
+        "edges": edges.tolist(),
+        "count": [int(i.sum()) for i in inside],
+        "confidence": mean[0],
+        "accuracy": mean[1],
+    }
 
 
 def make_history(methods=METHODS, seeds=(0, 1, 2)):
     rng = np.random.default_rng(1)
     history = []
-    phases = {"pretrain": ("contrastive",), "fine-tuning": ("cross_entropy",),
-              "flyp": ("contrastive",),
-              "carot": ("contrastive", "orthogonality", "cross_projection", "distillation")}
+    phases = {
+        "pretrain": ("contrastive",),
+        "fine-tuning": ("cross_entropy",),
+        "flyp": ("contrastive",),
+        "carot": ("contrastive", "orthogonality", "cross_projection", "distillation"),
+    }
     for phase, terms in phases.items():
         if phase not in ("pretrain", *methods):
             continue
         for seed in seeds:
             for step in range(0, 400 if phase == "pretrain" else 200, 10):
                 decay = np.exp(-step / 80)
-                values = {t: float((2.5 * decay + 0.4) / (i * i + 1) + 0.05 * rng.random())
-                          for i, t in enumerate(terms)}
-                history.append({
-                    "phase": phase, "seed": seed, "step": step, "loss": sum(values.values()),
-                    "terms": values, "learning_rate": 1e-4,
-                    "smallest_singular_value": 0.02 + 0.1 * (1 - decay) * (phase == "carot")
-                    + 0.01 * float(rng.random()),
-                    "projection_smallest_singular_value": 0.1 + 0.05 * decay})
+                values = {
+                    t: float((2.5 * decay + 0.4) / (i * i + 1) + 0.05 * rng.random())
+                    for i, t in enumerate(terms)
+                }
+                history.append(
+                    {
+                        "phase": phase,
+                        "seed": seed,
+                        "step": step,
+                        "loss": sum(values.values()),
+                        "terms": values,
+                        "learning_rate": 1e-4,
+                        "smallest_singular_value": 0.02
+                        + 0.1 * (1 - decay) * (phase == "carot")
+                        + 0.01 * float(rng.random()),
+                        "projection_smallest_singular_value": 0.1 + 0.05 * decay,
+                    }
+                )
     return history
 
 
@@ -128,10 +197,18 @@ def make_examples(methods=METHODS, shifts=SHIFTS, side=32, each=4):
             label = CLASSES[rng.integers(8)] if dataset not in (NEAR, FAR) else "eight"
             coarse = rng.integers(0, 255, (side // 4, side // 4, 3), dtype=np.uint8)
             image = np.kron(coarse, np.ones((4, 4, 1), np.uint8)).astype(np.uint8)
-            answers = {m: (label if rng.random() < 0.7 and label in CLASSES
-                           else CLASSES[rng.integers(8)], float(rng.random())) for m in methods}
-            examples.append(report.Example(dataset=dataset, index=index * 17, image=image,
-                                           label=label, predictions=answers))
+            answers = {
+                m: (
+                    label if rng.random() < 0.7 and label in CLASSES else CLASSES[rng.integers(8)],
+                    float(rng.random()),
+                )
+                for m in methods
+            }
+            examples.append(
+                report.Example(
+                    dataset=dataset, index=index * 17, image=image, label=label, predictions=answers
+                )
+            )
     return examples
 
 
@@ -202,9 +279,23 @@ def test_page_is_well_formed_and_needs_nothing_else(page):
 def test_page_names_everything(page):
     parsed = Page(page)
     text = " ".join(parsed.text)
-    for name in (*METHODS, *SHIFTS, NEAR, FAR, "MCM", "max similarity", "pretrain",
-                 "the validation split", "2 min 50 s", "0, 1, 2", "15 bins", "cross_projection",
-                 "ID is the positive class", "OOD positive", "fine-tuning, seed 2"):
+    for name in (
+        *METHODS,
+        *SHIFTS,
+        NEAR,
+        FAR,
+        "MCM",
+        "max similarity",
+        "pretrain",
+        "the validation split",
+        "2 min 50 s",
+        "0, 1, 2",
+        "15 bins",
+        "cross_projection",
+        "ID is the positive class",
+        "OOD positive",
+        "fine-tuning, seed 2",
+    ):
         assert name in text, name
     assert page.count("<img") == 4 * (len(SHIFTS) + 3)
     assert {"✓", "✗", "?"} <= set(parsed.text)

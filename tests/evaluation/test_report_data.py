@@ -59,7 +59,8 @@ def test_pooled_bins_are_those_of_all_examples_together():
             run[dataset] = bins(
                 [int((~high).sum()), int(high.sum())],
                 [float(confidence[~high].mean()), float(confidence[high].mean())],
-                [float(right[~high].mean()), float(right[high].mean())])
+                [float(right[~high].mean()), float(right[high].mean())],
+            )
         runs.append(run)
     pooled = report_data.pooled_reliability(results_with(*runs), "a", ["x", "y"])
     ece = 0.0
@@ -96,8 +97,13 @@ def record(step, loss, seed=0, phase="a", **terms):
 
 
 def test_curve_is_mean_and_range_over_seeds():
-    history = [record(0, 1.0), record(0, 3.0, seed=1), record(5, 0.5), record(5, math.nan, seed=1),
-               record(0, 99.0, phase="b")]
+    history = [
+        record(0, 1.0),
+        record(0, 3.0, seed=1),
+        record(5, 0.5),
+        record(5, math.nan, seed=1),
+        record(0, 99.0, phase="b"),
+    ]
     curve = report_data.curve(history, "a", "loss")
     np.testing.assert_array_equal(curve.x, [0, 5])
     np.testing.assert_array_equal(curve.mean, [2.0, 0.5])

@@ -17,8 +17,12 @@ def make_curve(values):
 
 def make_bins():
     nan = np.nan
-    return Reliability(np.linspace(0, 1, 4), np.array([0.0, 10, 30]), np.array([nan, 0.5, 0.9]),
-                       np.array([nan, 0.4, 0.95]))
+    return Reliability(
+        np.linspace(0, 1, 4),
+        np.array([0.0, 10, 30]),
+        np.array([nan, 0.5, 0.9]),
+        np.array([nan, 0.4, 0.95]),
+    )
 
 
 def draw(kind):
@@ -28,8 +32,10 @@ def draw(kind):
     if kind == "reliability":
         panels = [("clean", make_bins()), ("shifts", None)]
         return figures.reliability("f", panels, of=figures.style(0))
-    lines = [figures.Line(make_curve([1.0, 100.0]), figures.style(1)),
-             figures.Line(make_curve([2.0]), figures.INK, bold=True)]
+    lines = [
+        figures.Line(make_curve([1.0, 100.0]), figures.style(1)),
+        figures.Line(make_curve([2.0]), figures.INK, bold=True),
+    ]
     return figures.curves("f", lines, x="step", y="loss")
 
 
@@ -77,9 +83,15 @@ def test_many_bars_keep_their_labels_apart():
     nodes = {"".join(t.itertext()).strip(): t for t in ET.fromstring(svg).iter("text")}
     labels = [nodes[label] for label in nodes if label.startswith("gaussian")]
     assert len(labels) == 25
-    heights = sorted(float(re.search(r"[\d.]+(?=\)|\"|$)", re.sub(
-        r".*translate\([\d.-]+[ ,]+|\).*", "", t.get("transform", "")) or t.get("y"))[0])
-        for t in labels)
+    heights = sorted(
+        float(
+            re.search(
+                r"[\d.]+(?=\)|\"|$)",
+                re.sub(r".*translate\([\d.-]+[ ,]+|\).*", "", t.get("transform", "")) or t.get("y"),
+            )[0]
+        )
+        for t in labels
+    )
     assert min(np.diff(heights)) > 14
 
 

@@ -25,8 +25,10 @@ def test_small_images_come_back_pixel_for_pixel():
     np.testing.assert_array_equal((image[..., :3] * 255).round().astype(np.uint8), pixels)
 
 
-@pytest.mark.parametrize(("shape", "thumbnail"), [
-    ((96, 96, 3), (96, 96)), ((500, 375, 3), (125, 93)), ((1000, 2, 3), (142, 1))])
+@pytest.mark.parametrize(
+    ("shape", "thumbnail"),
+    [((96, 96, 3), (96, 96)), ((500, 375, 3), (125, 93)), ((1000, 2, 3), (142, 1))],
+)
 def test_large_images_become_thumbnails(shape, thumbnail):
     tag = report_html.image(np.full(shape, 120, np.uint8), "x")
     kind, image = decode(tag)
@@ -50,7 +52,10 @@ def test_sections_without_content_vanish():
 
 def test_text_is_escaped_everywhere():
     bad = '<i x="1">&'
-    for html in (report_html.paragraph(bad), report_html.folded(bad, ""),
-                 report_html.figure("", bad, title=bad),
-                 report_html.legend([(bad, report_figures.INK)], line=True)):
+    for html in (
+        report_html.paragraph(bad),
+        report_html.folded(bad, ""),
+        report_html.figure("", bad, title=bad),
+        report_html.legend([(bad, report_figures.INK)], line=True),
+    ):
         assert "<i" not in html and "&lt;i x=&quot;1&quot;&gt;&amp;" in html

@@ -7,24 +7,34 @@ from calib_jax.evaluation import report_sections
 
 def make_results(*rows):
     table = [{"method": m, "ood_accuracy": {"mean": mean, "std": std}} for m, mean, std in rows]
-    return {"table": table, "runs": [], "datasets": {"id": "clean"}, "num_bins": 15,
-            "seeds": [0, 1], "table_score": "mcm"}
+    return {
+        "table": table,
+        "runs": [],
+        "datasets": {"id": "clean"},
+        "num_bins": 15,
+        "seeds": [0, 1],
+        "table_score": "mcm",
+    }
 
 
-@pytest.mark.parametrize(("seconds", "text"), [
-    (8.14, "8.1 s"), (170.2, "2 min 50 s"), (3900, "1 h 5 min"), (None, "–"),
-    (float("nan"), "–")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(8.14, "8.1 s"), (170.2, "2 min 50 s"), (3900, "1 h 5 min"), (None, "–"), (float("nan"), "–")],
+)
 def test_duration(seconds, text):
     assert report_sections.duration(seconds) == text
 
 
-@pytest.mark.parametrize(("rows", "leader", "relation"), [
-    ([("a", 0.8, 0.01), ("b", 0.9, 0.02)], "b", "ahead of a"),
-    ([("a", 0.89, 0.01), ("b", 0.9, 0.02)], "b", "within the spread of a"),
-    ([("a", 0.8, None), ("b", 0.9, None)], "b", "next is a"),
-    ([("a", 0.9, None), ("b", 0.90001, None), ("c", 0.1, None)], "b, a", "next is c"),
-    ([("a", 0.9, None)] * 2 + [("b", 0.9, None)] * 2 + [("c", 0.1, None)], "a, a, 2 more", "c"),
-])
+@pytest.mark.parametrize(
+    ("rows", "leader", "relation"),
+    [
+        ([("a", 0.8, 0.01), ("b", 0.9, 0.02)], "b", "ahead of a"),
+        ([("a", 0.89, 0.01), ("b", 0.9, 0.02)], "b", "within the spread of a"),
+        ([("a", 0.8, None), ("b", 0.9, None)], "b", "next is a"),
+        ([("a", 0.9, None), ("b", 0.90001, None), ("c", 0.1, None)], "b, a", "next is c"),
+        ([("a", 0.9, None)] * 2 + [("b", 0.9, None)] * 2 + [("c", 0.1, None)], "a, a, 2 more", "c"),
+    ],
+)
 def test_the_lead_is_called_what_it_is(rows, leader, relation):
     html = report_sections.outcome(make_results(*rows))
     assert f"<b>{leader}</b>" in html and relation in html
@@ -43,12 +53,21 @@ def test_sections_without_data_are_empty():
 def test_both_conventions_of_fpr95_are_named_and_filled():
     results = make_results(("a", 0.5, None))
     results["datasets"]["near"] = ["other"]
-    numbers = {"auroc": 0.91, "fpr95_id_positive": 0.23, "fpr95_ood_positive": 0.34,
-               "aupr_id": 0.45, "aupr_ood": 0.56}
+    numbers = {
+        "auroc": 0.91,
+        "fpr95_id_positive": 0.23,
+        "fpr95_ood_positive": 0.34,
+        "aupr_id": 0.45,
+        "aupr_ood": 0.56,
+    }
     results["runs"] = [{"method": "a", "detection": {"other": {"energy": numbers}}}]
     html = report_sections.detection(results)
-    for text in ("FPR95 ↓, ID positive", "FPR95 ↓, OOD positive", "AUPR ↑, ID positive",
-                 *(f">{100 * value:.1f}<" for value in numbers.values())):
+    for text in (
+        "FPR95 ↓, ID positive",
+        "FPR95 ↓, OOD positive",
+        "AUPR ↑, ID positive",
+        *(f">{100 * value:.1f}<" for value in numbers.values()),
+    ):
         assert text in html
 
 

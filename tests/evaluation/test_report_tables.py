@@ -14,11 +14,20 @@ KEYS = [column.key for column in report_tables.COLUMNS]
 
 
 def make_results(rows, seeds=(0, 1)):
-    table = [{"method": method, **{k: {"mean": m, "std": s} for k in KEYS}}
-             for method, m, s in rows]
-    return {"schema": 1, "title": "Digits", "num_bins": 15, "table_score": "mcm",
-            "tuned_on": "validation", "seeds": list(seeds), "table": table,
-            "runs": [{"method": row[0]} for row in rows], "datasets": {"id": "clean"}}
+    table = [
+        {"method": method, **{k: {"mean": m, "std": s} for k in KEYS}} for method, m, s in rows
+    ]
+    return {
+        "schema": 1,
+        "title": "Digits",
+        "num_bins": 15,
+        "table_score": "mcm",
+        "tuned_on": "validation",
+        "seeds": list(seeds),
+        "table": table,
+        "runs": [{"method": row[0]} for row in rows],
+        "datasets": {"id": "clean"},
+    }
 
 
 def printed(results, width=80):
@@ -43,25 +52,42 @@ def test_best_takes_the_better_side_with_visible_ties():
     assert report_tables.best([Stat(None)], higher_is_better=True) == set()
 
 
-@pytest.mark.parametrize(("key", "better"), [
-    ("accuracy", True), ("top5_accuracy", True), ("auroc", True), ("aupr_ood", True),
-    ("ece_15", False), ("adaptive_ece", False), ("mce", False), ("nll", False),
-    ("fpr95_id_positive", False), ("mean_confidence", None)])
+@pytest.mark.parametrize(
+    ("key", "better"),
+    [
+        ("accuracy", True),
+        ("top5_accuracy", True),
+        ("auroc", True),
+        ("aupr_ood", True),
+        ("ece_15", False),
+        ("adaptive_ece", False),
+        ("mce", False),
+        ("nll", False),
+        ("fpr95_id_positive", False),
+        ("mean_confidence", None),
+    ],
+)
 def test_the_better_side_of_each_metric(key, better):
     assert report_tables.higher_is_better(key) is better
 
 
 def test_markdown_table():
     lines = report_tables.markdown_table(
-        make_results([("a|b", 0.5, 0.01), ("carot", 0.75, 0.02)])).splitlines()
-    assert lines[0] == ("| method | ID acc ↑ | mean OOD acc ↑ | ID ECE ↓ | mean OOD ECE ↓ "
-                        "| near AUROC ↑ | far AUROC ↑ |")
+        make_results([("a|b", 0.5, 0.01), ("carot", 0.75, 0.02)])
+    ).splitlines()
+    assert lines[0] == (
+        "| method | ID acc ↑ | mean OOD acc ↑ | ID ECE ↓ | mean OOD ECE ↓ "
+        "| near AUROC ↑ | far AUROC ↑ |"
+    )
     low, high = "50.0 ± 1.0", "75.0 ± 2.0"
     assert lines[2] == f"| a\\|b | {low} | {low} | **{low}** | **{low}** | {low} | {low} |"
-    assert lines[3] == (f"| carot | **{high}** | **{high}** | {high} | {high} "
-                        f"| **{high}** | **{high}** |")
-    assert lines[5] == ("%; mean ± sample std over 2 seeds; ECE with 15 bins; "
-                        "AUROC of MCM, ID positive; tuned on: validation")
+    assert lines[3] == (
+        f"| carot | **{high}** | **{high}** | {high} | {high} | **{high}** | **{high}** |"
+    )
+    assert lines[5] == (
+        "%; mean ± sample std over 2 seeds; ECE with 15 bins; "
+        "AUROC of MCM, ID positive; tuned on: validation"
+    )
 
 
 def test_terminal_table_fits_a_terminal():

@@ -1,0 +1,51 @@
+import pytest
+
+from calib_jax.core.errors import ConfigError
+from calib_jax.data.datasets import cifar10
+from calib_jax.data.datasets.prepared import ImageSplit, Split
+
+
+def test_splits_do_not_overlap():
+    assert cifar10.train().split == "train[:45000]"
+    assert cifar10.validation().split == "train[45000:]"
+    assert cifar10.test().split == "test"
+
+
+def test_every_style_is_a_source_with_its_own_captions():
+    sources = cifar10.styled(cifar10.train())
+    assert len(sources) == len(cifar10.STYLES) == 9
+    assert sources[0].style is None
+    assert sources[0].templates == cifar10.TEMPLATES
+    assert len({template for source in sources for template in source.templates}) == 13
+
+
+def test_class_names_are_those_of_the_prepared_data(shared):
+    for name, class_names in (
+        ("cifar10", cifar10.CLASS_NAMES),
+        ("cifar100", cifar10.CIFAR100_CLASS_NAMES),
+    ):
+        opened = ImageSplit(Split(name=name), [shared / "tfds"], image_size=32)
+        assert opened.label_names == class_names
+    assert not set(cifar10.CLASS_NAMES) & set(cifar10.CIFAR100_CLASS_NAMES)
+
+
+def test_corrupted_copies_of_the_real_test_images(shared, tmp_path):
+    corrupted = cifar10.CorruptedTest(
+        corruptions=("gaussian_noise", "contrast"), severities=(1, 5), max_examples=20
+    )
+    corrupted(shared / "tfds", tmp_path)
+    splits = corrupted.splits()
+    assert list(splits) == ["gaussian noise 1", "gaussian noise 5", "contrast 1", "contrast 5"]
+    labels = []
+    for split in splits.values():
+        opened = ImageSplit(split, [tmp_path], image_size=32, class_names=cifar10.CLASS_NAMES)
+        assert len(opened) == 20
+        labels.append(opened.labels().tolist())
+    assert all(row == labels[0] for row in labels)
+    assert sorted(labels[0]) == sorted(list(range(10)) * 2)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    corrupted = cifar10.CorruptedTest(corruptions=("contrast",))
+    with pytest.raises(ConfigError, match=r"data_dir: no cifar10 in .*Set --config.data_dir"):
+        corrupted(tmp_path, tmp_path)

@@ -1,0 +1,98 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.sharding import make_mesh
+from calib_jax.methods.baselines import zero_shot
+from calib_jax.methods.robust import flyp
+from calib_jax.training.history import History
+from calib_jax.training.loop import Training, fit, initial_params, to_devices
+
+
+class Batches:
+    """The batches 0, 1, 2, ... of `tiny_batches`."""
+
+    def __init__(self, batch_of):
+        self.batch_of = batch_of
+        self.number = 0
+
+    def __next__(self):
+        self.number += 1
+        return self.batch_of(self.number - 1)
+
+    def get_state(self):
+        return {"number": self.number}
+
+    def set_state(self, state):
+        self.number = state["number"]
+
+
+@pytest.fixture
+def fit_tiny(tiny_model, tiny_batches, tmp_path):
+    encoder, params = tiny_model
+    tables, batch_of = tiny_batches
+
+    def call(method, training, name="flyp"):
+        return fit(
+            method,
+            encoder,
+            initial_params(method, encoder, params, tables, seed=0),
+            tables,
+            name=name,
+            seed=0,
+            training=training,
+            mesh=make_mesh(),
+            directory=tmp_path / name,
+            history=History(tmp_path / "metrics.jsonl"),
+            make_batches=lambda: Batches(batch_of),
+            probe=lambda params: {"probed": float(np.asarray(params["encoder"]["logit_scale"]))},
+        )
+
+    return call
+
+
+def test_a_method_without_terms_is_not_trained(fit_tiny, tmp_path, tiny_model):
+    fitted = fit_tiny(zero_shot(), Training(num_steps=5, batch_size=16))
+    assert fitted.num_steps == 0
+    assert fitted.params["encoder"] is tiny_model[1]
+    assert not (tmp_path / "flyp").exists()
+
+
+def test_rows_are_means_since_the_last_row(fit_tiny, tmp_path):
+    method = flyp(learning_rate=1e-3, warmup_steps=1)
+    one = fit_tiny(method, Training(num_steps=4, batch_size=16, log_every=1), name="one")
+    two = fit_tiny(method, Training(num_steps=4, batch_size=16, log_every=2), name="two")
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if row["phase"] == "one"]
+    assert [row["step"] for row in rows if row["phase"] == "two"] == [2, 4]
+    pairs = [row["loss"] for row in rows if row["phase"] == "two"]
+    np.testing.assert_allclose(pairs, np.reshape(losses, (2, 2)).mean(axis=1), rtol=1e-6)
+    assert all(row["probed"] > 0 and row["learning_rate"] >= 0 for row in rows)
+    assert all(row["examples_per_second"] > 0 for row in rows)
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_to_devices_splits_the_batch(tiny_batches):
+    _, batch_of = tiny_batches
+    batch = to_devices(batch_of(0), make_mesh())
+    assert len(batch.image.sharding.device_set) == 8
+    assert batch.image.addressable_shards[0].data.shape[0] == 2
+    np.testing.assert_array_equal(batch.image, batch_of(0).image)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_steps": -1}, r"finetune.num_steps: got -1, expected at least 0"),
+        ({"log_every": 0}, r"finetune.log_every: got 0, expected at least 1"),
+        ({"checkpoint_every": 0}, r"finetune.checkpoint_every: got 0, expected at least 1"),
+        ({"batch_size": 20}, r"finetune.batch_size: got 20, expected a positive multiple of the 8"),
+    ],
+)
+def test_mistakes(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Training(**{"batch_size": 16, **changes}).validate(make_mesh(), field="finetune")
