@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from jax.sharding import Mesh
 
-from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.sharding import check_batch_size
 from calib_jax.data.captions import CaptionTable
@@ -56,7 +55,7 @@ class Experiment:
         finetune: What every method is fine-tuned on, and for how long.
         methods: By the name that the table gives them.
         evaluation: What every method is tested on.
-        seeds: Each is a whole run, pre-training included.
+        seeds: Each is a whole run, pre-training included unless `pretrained` names a model.
         data_dir: The folder of prepared TFDS data sets.
         prepare: Functions `(data_dir, output_dir)` that write further data sets, once.
         tuned_on: What the hyper-parameters of this config were chosen on, for the report.
@@ -79,13 +78,15 @@ class Experiment:
     fsdp: int = 1
 
     def validate(self, mesh: Mesh) -> None:
-        """Raises a ConfigError for the first setting that is ill-typed, out of range or missing."""
-        settings.check_types(self, Experiment, "config")
+        """Raises a ConfigError for the first setting that is out of range or missing."""
         self.model.validate()
         self.evaluation.validate()
         check_batch_size(self.evaluation.batch_size, mesh, field="evaluation.batch_size")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ConfigError(f"seeds: got {self.seeds}, expected distinct numbers. Correct them.")
+        distinct = set(self.seeds)
+        if not distinct or len(distinct) < len(self.seeds) or not distinct <= set(range(2**16)):
+            raise ConfigError(
+                f"seeds: got {self.seeds}, expected distinct numbers in 0..65535. Correct them."
+            )
         if PRETRAIN in self.methods:
             raise ConfigError(f"methods: the name {PRETRAIN!r} is taken. Rename the method.")
         if not self.pretrained and (self.pretrain is None or self.pretrain_method is None):
@@ -96,8 +97,9 @@ class Experiment:
         for name, method, stage in self.phases():
             field = PRETRAIN if name == PRETRAIN else "finetune"
             stage.training.validate(mesh, field=f"{field}.training")
-            stage.augmentation.validate()
-            method.validate(name, num_steps=stage.training.num_steps)
+            stage.augmentation.validate(field=f"{field}.augmentation")
+            where = "pretrain_method" if name == PRETRAIN else f"methods.{name}"
+            method.validate(where, num_steps=stage.training.num_steps)
 
     def phases(self) -> list[tuple[str, Method, Stage]]:
         """Every training of one seed, in order."""
@@ -156,6 +158,5 @@ def select(
         },
         evaluation=evaluation,
         seeds=experiment.seeds[:1],
-        prepare=experiment.prepare if experiment.pretrain else (),
         tuned_on="this is the tuning",
     )

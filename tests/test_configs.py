@@ -3,7 +3,9 @@
 import ast
 import dataclasses
 import importlib.util
+import math
 import pathlib
+import re
 
 import pytest
 
@@ -30,8 +32,8 @@ def test_config_validates(path):
     assert settings.to_dict(experiment)["name"] == experiment.name
 
 
-@pytest.mark.parametrize("name", ["quickstart.py", "cifar10/compare.py"])
-def test_variants(name):
+@pytest.mark.parametrize(("name", "num_rates"), [("quickstart.py", 4), ("cifar10/compare.py", 3)])
+def test_variants(name, num_rates):
     module = load(ROOT / "configs" / name)
     everything = module.get_config()
     assert list(everything.methods) == ["zero_shot", "finetune", "flyp", "carot"]
@@ -39,7 +41,7 @@ def test_variants(name):
     assert one.methods == {"carot": everything.methods["carot"]}
     tune = module.get_config("tune")
     tune.validate(make_mesh())
-    assert len(tune.methods) == 9
+    assert len(tune.methods) == 3 * num_rates
     assert tune.methods["flyp_0.001"].optimizer.learning_rate == 0.001
     reported = settings.to_dict(everything.evaluation)
     used = settings.to_dict(tune.evaluation)
@@ -53,6 +55,47 @@ def test_both_cifar_configs_describe_the_same_model():
     folder = ROOT / "configs" / "cifar10"
     first, second = (load(folder / name).get_config() for name in ("pretrain.py", "compare.py"))
     assert first.model == second.model
+
+
+def span(split):
+    """(data set, split, first index, index behind the last) of `train[:45000]`."""
+    base, start, stop = re.fullmatch(r"(\w+)(?:\[(\d*):(\d*)\])?", split.split).groups()
+    return split.name, base, int(start or 0), int(stop) if stop else math.inf
+
+
+def trained_on(experiment):
+    stages = [stage for stage in (experiment.pretrain, experiment.finetune) if stage is not None]
+    return [source.split for stage in stages for source in stage.sources]
+
+
+def evaluated_on(experiment):
+    evaluation = experiment.evaluation
+    return [*evaluation.labelled().values(), *evaluation.unknown().values()]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_trained_on_what_is_evaluated_on(path):
+    """Of all configs together: one may start from the weights that another has trained."""
+    tested = evaluated_on(load(path).get_config())
+    assert len(tested) >= 4
+    for other in CONFIGS:
+        for trained in trained_on(load(other).get_config()):
+            name, base, start, stop = span(trained)
+            assert base == "train"
+            assert trained not in tested
+            for split in tested:
+                if span(split)[:2] == (name, base):
+                    first, last = span(split)[2:]
+                    assert last <= start or stop <= first, (trained, split)
+
+
+@pytest.mark.parametrize("name", ["pretrain.py", "compare.py"])
+def test_cifar10_holds_images_out(name):
+    experiment = load(ROOT / "configs" / "cifar10" / name).get_config()
+    for split in trained_on(experiment):
+        if split.name == "cifar10":
+            assert span(split) == ("cifar10", "train", 0, 45_000)
+    assert span(experiment.evaluation.validation) == ("cifar10", "train", 45_000, math.inf)
 
 
 def config_classes(value, found):

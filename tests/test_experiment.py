@@ -32,14 +32,13 @@ def test_captions_are_every_class_in_every_template(tiny_experiment):
     [
         ({"seeds": ()}, r"seeds: got \(\), expected distinct numbers"),
         ({"seeds": (1, 1)}, r"seeds: got \(1, 1\), expected distinct numbers"),
-        ({"seeds": 3}, r"seeds: got 3 of type int, expected tuple"),
+        ({"seeds": (-1,)}, r"seeds: got \(-1,\), expected distinct numbers in 0..65535"),
         ({"methods": {"pretrain": flyp()}}, r"methods: the name 'pretrain' is taken"),
         ({"pretrain": None}, r"pretrained: got an empty name and no pretrain stage"),
         (
             {"methods": {"carot": carot(warmup_steps=6)}},
-            r"methods.carot: optimizer.warmup_steps: got 6, expected fewer than the 6 training",
+            r"methods.carot.optimizer.warmup_steps: got 6, expected fewer than the 6 training",
         ),
-        ({"fsdp": "two"}, r"config.fsdp: got 'two' of type str, expected int"),
     ],
 )
 def test_mistakes(tiny_experiment, mesh, changes, message):
@@ -53,7 +52,7 @@ def test_mistakes(tiny_experiment, mesh, changes, message):
 def test_augmentation_and_lengths_are_checked(tiny_experiment, mesh):
     experiment = tiny_experiment()
     experiment.finetune.augmentation.crop_scale = (0.9, 1.5)
-    with pytest.raises(ConfigError, match=r"augmentation.crop_scale: got \(0.9, 1.5\)"):
+    with pytest.raises(ConfigError, match=r"^finetune.augmentation.crop_scale: got \(0.9, 1.5\)"):
         experiment.validate(mesh)
     experiment = tiny_experiment()
     experiment.pretrain.training.log_every = 0

@@ -5,10 +5,12 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from calib_jax import run as run_module
+from calib_jax import assembly
 from calib_jax.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from calib_jax.data.pipeline import Source
+from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.robust import carot, flyp
 from calib_jax.run import run
 from calib_jax.training import loop
@@ -22,7 +24,7 @@ def finished(tiny_experiment, tmp_path_factory):
     return experiment, workdir, run(experiment, workdir)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def from_pretrained(tiny_experiment, finished):
     """A function that makes an experiment that starts from the finished run's pre-trained model."""
     folder = str(finished[1] / "pretrained" / "seed_0")
@@ -82,6 +84,7 @@ def test_history_has_every_phase(finished):
     }
     assert steps == {"pretrain": [2, 3, 4], "finetune": [2, 3, 4, 6], "carot": [2, 3, 4, 6]}
     last = rows[-1]
+    assert last["parameter_norm"] > 0
     assert set(last["terms"]) == {
         "contrastive",
         "orthogonality",
@@ -99,7 +102,7 @@ def test_the_same_command_again_trains_nothing(finished, monkeypatch):
     def no_training(*args, **kwargs):
         raise AssertionError("a finished method was trained again")
 
-    monkeypatch.setattr(run_module, "fit", no_training)
+    monkeypatch.setattr(assembly, "fit", no_training)
     again = run(experiment, workdir)
     assert again["runs"] == results["runs"]
     assert (workdir / "metrics.jsonl").read_bytes() == before
@@ -120,39 +123,67 @@ def test_without_evaluations_the_last_checkpoint_is_evaluated(finished, tmp_path
     assert after["metrics"] == before["metrics"]
 
 
-def test_resume_is_bit_exact(from_pretrained, tmp_path, monkeypatch):
-    """Stopped after a checkpoint and started again: the same weights as without the stop."""
-    experiment = from_pretrained(methods={"carot": carot(learning_rate=1e-3, warmup_steps=1)})
-    run(experiment, tmp_path / "straight")
+class Stopped(Exception):
+    """Stands for whatever ends a process."""
 
-    class Stopped(Exception):
-        pass
 
+def stop_at(monkeypatch, number):
+    """The training stops when it takes its batch of that number."""
     original = loop.to_devices
     calls = []
 
-    def stop_at_fifth(batch, mesh):
+    def stopping(batch, mesh):
         calls.append(1)
-        if len(calls) == 5:
+        if len(calls) == number:
             raise Stopped
         return original(batch, mesh)
 
-    monkeypatch.setattr(loop, "to_devices", stop_at_fifth)
+    monkeypatch.setattr(loop, "to_devices", stopping)
+    return lambda: monkeypatch.setattr(loop, "to_devices", original)
+
+
+def rows_of(workdir, phase):
+    """The phase's rows of the history, without what a clock says."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["examples_per_second"]
+    return [row for row in rows if row["phase"] == phase]
+
+
+@pytest.fixture(scope="module")
+def straight(from_pretrained, tmp_path_factory):
+    """The workdir of an uninterrupted CaRot run, and its experiment."""
+    experiment = from_pretrained(methods={"carot": carot(learning_rate=1e-3, warmup_steps=1)})
+    workdir = tmp_path_factory.mktemp("straight")
+    run(experiment, workdir)
+    return experiment, workdir
+
+
+@pytest.mark.parametrize("number", [2, 5], ids=["before a checkpoint", "after a checkpoint"])
+def test_resume_is_bit_exact(straight, tmp_path, monkeypatch, number):
+    """Stopped and started again: the same weights and rows as without the stop."""
+    experiment, expected = straight
+    go_on = stop_at(monkeypatch, number)
     with pytest.raises(Stopped):
-        run(experiment, tmp_path / "stopped")
-    monkeypatch.setattr(loop, "to_devices", original)
+        run(experiment, tmp_path)
+    go_on()
+    run(experiment, tmp_path)
     directory = pathlib.Path("checkpoints/seed_0/carot")
-    assert saved_arrays(tmp_path / "stopped" / directory)[0] == "3"
-    run(experiment, tmp_path / "stopped")
-    straight = saved_arrays(tmp_path / "straight" / directory)
-    assert saved_arrays(tmp_path / "stopped" / directory) == straight
-    rows = [
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("straight", "stopped")
-    ]
-    assert [[(r["step"], r["loss"]) for r in some] for some in rows][0] == [
-        (r["step"], r["loss"]) for r in rows[1]
-    ]
+    assert saved_arrays(tmp_path / directory) == saved_arrays(expected / directory)
+    assert rows_of(tmp_path, "carot") == rows_of(expected, "carot")
+
+
+def test_a_stopped_pretraining_goes_on(finished, tiny_experiment, tmp_path, monkeypatch):
+    experiment = tiny_experiment(methods={"zero_shot": zero_shot()})
+    go_on = stop_at(monkeypatch, 4)
+    with pytest.raises(Stopped):
+        run(experiment, tmp_path)
+    assert saved_arrays(tmp_path / "checkpoints/seed_0/pretrain")[0] == "3"
+    go_on()
+    run(experiment, tmp_path)
+    exported = "pretrained/seed_0/model.safetensors"
+    assert (tmp_path / exported).read_bytes() == (finished[1] / exported).read_bytes()
+    assert rows_of(tmp_path, "pretrain") == rows_of(finished[1], "pretrain")
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(from_pretrained, tmp_path, monkeypatch):
@@ -179,11 +210,33 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(from_pretrained, tmp_path,
     assert run(experiment, tmp_path)["runs"][0]["num_steps"] == 6
 
 
-def test_a_real_nan_is_found(from_pretrained, tmp_path):
+@pytest.mark.parametrize("log_every", [1, 2])
+def test_a_real_nan_is_found(from_pretrained, tmp_path, log_every):
     """Learning rate 1e30: the weights overflow, and the step after says so."""
     experiment = from_pretrained(methods={"flyp": flyp(learning_rate=1e30, warmup_steps=1)})
-    with pytest.raises(TrainingError, match=r"flyp: (loss|gradient_norm) is (nan|inf) at step 2"):
+    experiment.finetune.training.log_every = log_every
+    with pytest.raises(TrainingError, match=r"flyp: \w+ is (nan|inf) at step [12] \(terms/"):
         run(experiment, tmp_path)
+    assert not list((tmp_path / "checkpoints/seed_0/flyp").glob("[0-9]*"))
+
+
+def test_a_finished_run_keeps_its_date_and_duration(finished):
+    experiment, workdir, _ = finished
+    before = (workdir / "results.json").read_bytes()
+    assert run(experiment, workdir) == json.loads(before)
+    assert (workdir / "results.json").read_bytes() == before
+
+
+def test_another_model_under_the_same_path_is_noticed(finished, from_pretrained, tmp_path):
+    folder = tmp_path / "pretrained"
+    shutil.copytree(finished[1] / "pretrained" / "seed_0", folder)
+    experiment = from_pretrained(pretrained=str(folder), methods={"zero_shot": zero_shot()})
+    run(experiment, tmp_path / "run")
+    weights = safetensors.numpy.load_file(folder / "model.safetensors")
+    weights["visual.proj"] = weights["visual.proj"] + 1
+    safetensors.numpy.save_file(weights, folder / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"1 fields differ: pretrained_crc32: \d+ -> \d+"):
+        run(experiment, tmp_path / "run")
 
 
 def test_another_config_leaves_the_workdir_alone(finished, tiny_experiment):
@@ -228,11 +281,11 @@ def test_a_damaged_checkpoint_is_refused(finished, tmp_path):
         ),
         (
             lambda e: setattr(e.methods["carot"], "trainable", ("encoder/imgae/.*",)),
-            r"regex 'encoder/imgae/.\*' matches no parameter",
+            r"methods.carot.trainable: regex 'encoder/imgae/.\*' matches no parameter",
         ),
         (
             lambda e: setattr(e, "data_dir", "no_such_folder"),
-            r"data set 'tiny_colours': no prepared TFDS folder in no_such_folder",
+            r"data set 'tiny_colours': no prepared TFDS folder in .* or no_such_folder",
         ),
         (
             lambda e: setattr(e.evaluation.id_split, "split", "tset"),
@@ -249,6 +302,20 @@ def test_a_damaged_checkpoint_is_refused(finished, tmp_path):
         (
             lambda e: setattr(e.model.text, "context_length", 4),
             r"model.text.context_length: got 4, expected at least the 8 tokens",
+        ),
+        (lambda e: setattr(e, "seeds", 3), r"config.seeds: got 3 of type int, expected tuple"),
+        (
+            lambda e: setattr(e, "fsdp", "two"),
+            r"config.fsdp: got 'two' of type str, expected int",
+        ),
+        (lambda e: setattr(e, "fsdp", 3), r"fsdp: got 3, expected a divisor of the 8 devices"),
+        (
+            lambda e: setattr(e.model.vision, "num_heads", 2),
+            r"vision.num_heads: got 2, expected vision.width / 64",
+        ),
+        (
+            lambda e: setattr(e.finetune.training, "batch_size", 32),
+            r"finetune.training.batch_size: got 32, expected at most the 24 training images",
         ),
         (
             lambda e: setattr(e, "pretrained", "no_such_folder"),
@@ -290,6 +357,22 @@ def test_export_is_the_pretrained_model(finished, from_pretrained, tmp_path):
         for key, value in metrics.items():
             assert value == pytest.approx(expected[name][key], abs=1e-6), (name, key)
     assert jax.device_count() == 8
+
+
+def test_a_damaged_evaluation_is_named(straight, tmp_path):
+    experiment, workdir = straight
+    shutil.copytree(workdir, tmp_path / "run")
+    record = tmp_path / "run/evaluations/seed_0/carot.json"
+    record.write_text(record.read_text()[:-20])
+    with pytest.raises(DataError, match=r"carot.json: damaged .*Delete it to have it made again"):
+        run(experiment, tmp_path / "run")
+
+
+def test_a_checkpoint_holds_the_config(straight):
+    experiment, workdir = straight
+    meta = json.loads((workdir / "checkpoints/seed_0/carot/6/meta/metadata").read_text())
+    assert meta["config"]["finetune"]["training"]["num_steps"] == 6
+    assert meta["config"]["name"] == experiment.name
 
 
 def test_a_corrupt_training_image_stops_the_run(from_pretrained, tiny_data, tmp_path):

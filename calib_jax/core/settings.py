@@ -26,7 +26,13 @@ def to_dict(value: Any) -> Any:
         bound = {"args": value.args, "keywords": value.keywords}
         return {"()": "partial", "function": to_dict(value.func), **to_dict(bound)}
     if callable(value):
-        return f"{value.__module__}.{value.__qualname__}"
+        name = f"{value.__module__}.{value.__qualname__}"
+        if "<" in name:
+            raise ConfigError(
+                f"config: got {name}, expected a function defined in a module: two of them must "
+                "not look the same. Move it to the top of a file."
+            )
+        return name
     return value
 
 

@@ -40,8 +40,8 @@ def make_mesh(*, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> 
     devices = list(jax.devices()) if devices is None else list(devices)
     if fsdp < 1 or len(devices) % fsdp:
         raise ConfigError(
-            f"mesh.fsdp: got {fsdp}, expected a divisor of the {len(devices)} devices. "
-            "Set mesh.fsdp=1 to replicate the parameters."
+            f"fsdp: got {fsdp}, expected a divisor of the {len(devices)} devices. "
+            "Set fsdp=1 to replicate the parameters."
         )
     return jax.make_mesh(
         (len(devices) // fsdp, fsdp),

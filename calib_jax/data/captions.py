@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -35,6 +36,30 @@ def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=PAD))
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = splitter
+    return tokenizer
+
+
+def read_tokenizer(path: pathlib.Path) -> Tokenizer:
+    """The tokenizer that a pre-training run has written.
+
+    Raises:
+        ConfigError: The file is missing or damaged, or is of another kind of tokenizer.
+    """
+    if not path.exists():
+        raise ConfigError(
+            f"pretrained: no {path.name} in {path.parent}. Set --config.pretrained to a folder "
+            "that a pre-training run has written."
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ConfigError(f"pretrained: {path} cannot be read ({error}). Copy it again.") from error
+    missing = [name for name in (PAD, BOS, EOT) if tokenizer.token_to_id(name) is None]
+    if missing:
+        raise ConfigError(
+            f"pretrained: {path} has no token {missing[0]!r}, expected {PAD}, {BOS} and {EOT}. "
+            "Use a model that a pre-training run has written."
+        )
     return tokenizer
 
 

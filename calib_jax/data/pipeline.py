@@ -50,12 +50,12 @@ class Augmentation:
     crop_scale: tuple[float, float] = (0.9, 1.0)
     flip: bool = False
 
-    def validate(self) -> None:
-        """Raises a ConfigError for a share outside 0..1."""
+    def validate(self, *, field: str) -> None:
+        """Raises a ConfigError for a share outside 0..1; `field` names the augmentation."""
         low, high = self.crop_scale
         if not 0.0 < low <= high <= 1.0:
             raise ConfigError(
-                f"augmentation.crop_scale: got {self.crop_scale}, expected 0 < low <= high <= 1. "
+                f"{field}.crop_scale: got {self.crop_scale}, expected 0 < low <= high <= 1. "
                 "Set it to (0.9, 1.0) for CLIP's."
             )
 

@@ -58,10 +58,10 @@ def singular_values(results: Results, history: History) -> str:
     for curves, title, x, caption in (
         (
             batch,
-            "Image features of the batch",
+            "Image features of the validation split",
             "step",
-            "Smallest singular value of the batch's "
-            "standardised image features during training. Zero: a direction is unused.",
+            "Smallest singular value of the correlation matrix of "
+            "up to 512 validation images' features during training. Zero: a direction is unused.",
         ),
         (
             projection,

@@ -1,8 +1,10 @@
 """A method: a classifier, the terms of its loss, what is trainable, and an optional teacher."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
+from calib_jax.classifiers.head import Classifier
 from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.core.errors import ConfigError
 from calib_jax.objectives.distillation import SelfDistillation
@@ -16,35 +18,43 @@ class Method:
     """One point in the space of robust fine-tuning methods.
 
     Attributes:
-        classifier: How images get their class logits (see `classifiers.head.Classifier`).
+        classifier: How images get their class logits.
         terms: The summands of the loss, logged under their names; none: nothing is trained.
         trainable: Regexes on parameter names (`encoder/...`, `classifier/...`).
         teacher: The EMA teacher, for methods that distil from one.
         optimizer: AdamW and its schedule.
     """
 
-    classifier: Any = dataclasses.field(default_factory=ZeroShot)
+    classifier: Classifier = dataclasses.field(default_factory=ZeroShot)
     terms: dict[str, Term] = dataclasses.field(default_factory=dict)
     trainable: tuple[str, ...] = (".*",)
     teacher: EmaTeacher | None = None
     optimizer: AdamW = dataclasses.field(default_factory=AdamW)
 
-    def validate(self, name: str, *, num_steps: int) -> None:
-        """Raises a ConfigError for settings that contradict each other or are out of range."""
-        where = f"methods.{name}"
+    def validate(self, where: str, *, num_steps: int) -> None:
+        """Raises a ConfigError for settings that contradict each other or are out of range.
+
+        Args:
+            where: The method's place in the config, for the messages.
+            num_steps: Of the training.
+        """
         distils = [key for key, term in self.terms.items() if isinstance(term, SelfDistillation)]
         if distils and self.teacher is None:
             raise ConfigError(
                 f"{where}: term {distils[0]!r} distils from a teacher, but teacher is None. "
                 "Set teacher=EmaTeacher() or remove the term."
             )
-        try:
-            for term in self.terms.values():
-                if hasattr(term, "validate"):
-                    term.validate()
-            if self.teacher is not None:
-                self.teacher.validate()
-            if self.terms:
-                self.optimizer.validate(num_steps)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
+        for name, term in self.terms.items():
+            _within(f"{where}.terms.{name}", term.validate)
+        if self.teacher is not None:
+            _within(f"{where}.teacher", self.teacher.validate)
+        if self.terms:
+            _within(f"{where}.optimizer", partial(self.optimizer.validate, num_steps))
+
+
+def _within(where: str, validate: Callable[[], None]) -> None:
+    """Puts the part's place in the config before its error."""
+    try:
+        validate()
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from None

@@ -78,11 +78,11 @@ class SmallestSingularValue(Term):
 
     def validate(self) -> None:
         """Raises a ConfigError for an unknown matrix."""
+        super().validate()
         known = ("correlation", "covariance", "projection")
         if self.of not in known:
             raise ConfigError(
-                f"SmallestSingularValue.of: got {self.of!r}, expected one of {', '.join(known)}. "
-                "Choose one of them."
+                f"of: got {self.of!r}, expected one of {', '.join(known)}. Choose one of them."
             )
 
     def __call__(self, views: Views) -> Float[Array, ""]:

@@ -1,9 +1,11 @@
 """The base of every term of a loss."""
 
 import dataclasses
+import math
 
 from jaxtyping import Array, Float
 
+from calib_jax.core.errors import ConfigError
 from calib_jax.objectives.views import Views
 
 
@@ -16,6 +18,11 @@ class Term:
     """
 
     weight: float = 1.0
+
+    def validate(self) -> None:
+        """Raises a ConfigError for a weight that is not finite."""
+        if not math.isfinite(self.weight):
+            raise ConfigError(f"weight: got {self.weight}, expected a finite number. Correct it.")
 
     def __call__(self, views: Views) -> Float[Array, ""] | Float[Array, " b"]:
         """The un-weighted value: one number, or one an example, which the step averages."""

@@ -41,22 +41,20 @@ class AdamW:
         for name in ("learning_rate", "weight_decay", "clip_norm", "warmup_steps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(
-                    f"optimizer.{name}: got {getattr(self, name)}, expected a finite number >= 0. "
-                    "Correct it."
+                    f"{name}: got {getattr(self, name)}, expected a finite number >= 0. Correct it."
                 )
         for name in ("b1", "b2"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(
-                    f"optimizer.{name}: got {getattr(self, name)}, expected a number in [0, 1). "
-                    "Correct it."
+                    f"{name}: got {getattr(self, name)}, expected a number in [0, 1). Correct it."
                 )
         if not 0 < self.epsilon < math.inf:
             raise ConfigError(
-                f"optimizer.epsilon: got {self.epsilon}, expected a finite number > 0. Correct it."
+                f"epsilon: got {self.epsilon}, expected a finite number > 0. Correct it."
             )
         if num_steps and self.warmup_steps >= num_steps:
             raise ConfigError(
-                f"optimizer.warmup_steps: got {self.warmup_steps}, expected fewer than the "
+                f"warmup_steps: got {self.warmup_steps}, expected fewer than the "
                 f"{num_steps} training steps. Lower it or train longer."
             )
 

@@ -44,12 +44,10 @@ class EmaTeacher:
         for name in ("initial_momentum", "final_momentum", "ramp_fraction"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
-                raise ConfigError(
-                    f"teacher.{name}: got {value}, expected a number in 0..1. Correct it."
-                )
+                raise ConfigError(f"{name}: got {value}, expected a number in 0..1. Correct it.")
         if self.update_every < 1:
             raise ConfigError(
-                f"teacher.update_every: got {self.update_every}, expected at least 1. "
+                f"update_every: got {self.update_every}, expected at least 1. "
                 "Set it to 1 to update at every step."
             )
 

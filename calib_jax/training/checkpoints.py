@@ -10,6 +10,7 @@ import json
 import logging
 import pathlib
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -51,20 +52,32 @@ def _differences(state: Any, meta: dict[str, Any]) -> list[str]:
     """What differs from the checksums that were stored with it."""
     expected = meta["checksums"]
     names = [name for name, value in checksums(state).items() if expected.get(name) != value]
-    return names + ["the data iterator"] * (_crc32(meta["iterator"]) != meta["iterator_crc32"])
+    return names + [
+        title
+        for key, title in (("iterator", "the data iterator"), ("config", "the config"))
+        if _crc32(meta[key]) != meta[f"{key}_crc32"]
+    ]
 
 
 class Checkpoints:
     """The checkpoints of one training, in one directory: number n is the state after n updates."""
 
-    def __init__(self, directory: pathlib.Path, *, max_to_keep: int = 2):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        config: Mapping[str, Any] | None = None,
+        max_to_keep: int = 2,
+    ):
         """Opens the directory, making it where it is missing.
 
         Args:
             directory: One training's own.
+            config: Of the run, as JSON values; every checkpoint holds it.
             max_to_keep: How many of the newest checkpoints stay.
         """
         self.directory = directory.absolute()
+        self._config = dict(config or {})
         # Orbax warns at every start that no multi-host options are set.
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._manager = ocp.CheckpointManager(
@@ -85,6 +98,8 @@ class Checkpoints:
         meta = {
             "iterator": iterator,
             "iterator_crc32": _crc32(iterator),
+            "config": self._config,
+            "config_crc32": _crc32(self._config),
             "checksums": checksums(state),
         }
         saved = self._manager.save(

@@ -103,6 +103,7 @@ def fit(
     training: Training,
     mesh: Mesh,
     directory: pathlib.Path,
+    config: Mapping[str, Any],
     history: History,
     make_batches: Callable[[], BatchIterator],
     probe: Callable[[Params], Mapping[str, float]],
@@ -122,6 +123,7 @@ def fit(
         training: Lengths.
         mesh: All devices.
         directory: Of this training's checkpoints.
+        config: Of the run, for the checkpoints.
         history: Gets a row every `log_every` steps.
         make_batches: Opens the data.
         probe: Further numbers for the history, from the present parameters.
@@ -139,7 +141,14 @@ def fit(
         trainable=method.trainable,
         teacher=method.teacher,
     )
-    checkpoints = Checkpoints(directory)
+    schedule = method.optimizer.schedule(training.num_steps)
+
+    def log(row: dict[str, Any], params: Params) -> None:
+        row = {"phase": name, "seed": seed, **row}
+        row["learning_rate"] = float(schedule(row["step"] - 1))
+        history.append({**row, **{key: float(value) for key, value in probe(params).items()}})
+
+    checkpoints = Checkpoints(directory, config=config)
     start = time.monotonic()
     try:
         state, iterator_state = _start(checkpoints, params, tx, mesh)
@@ -149,15 +158,6 @@ def fit(
             if iterator_state is not None:
                 batches.set_state(iterator_state)
             step_function = make_train_step(encoder, method, tx, mesh=mesh, state=state)
-            schedule = method.optimizer.schedule(training.num_steps)
-
-            def log(row: dict[str, Any], params: Params) -> None:
-                rate = float(schedule(row["step"] - 1))
-                probed = {key: float(value) for key, value in probe(params).items()}
-                history.append(
-                    {"phase": name, "seed": seed, **row, "learning_rate": rate, **probed}
-                )
-
             state = _train(
                 state,
                 batches,
@@ -170,11 +170,8 @@ def fit(
             )
     finally:
         checkpoints.close()
-    return Fitted(
-        params=state.params,
-        num_steps=training.num_steps,
-        train_seconds=time.monotonic() - start,
-    )
+    seconds = time.monotonic() - start
+    return Fitted(params=state.params, num_steps=training.num_steps, train_seconds=seconds)
 
 
 def _start(
@@ -223,7 +220,7 @@ def _train(
 def _summary(pending: list[Mapping[str, np.ndarray]], step: int, name: str) -> dict[str, Any]:
     """The means over the steps since the last row, after a look at each for NaN and infinity."""
     for number, metrics in enumerate(pending, start=step - len(pending) + 1):
-        for key in ("loss", "gradient_norm"):
+        for key in ("loss", "gradient_norm", "parameter_norm"):
             if not math.isfinite(metrics[key]):
                 terms = {k: float(v) for k, v in metrics.items() if k.startswith("terms/")}
                 raise TrainingError(

@@ -69,6 +69,8 @@ def train_step(
     metrics = {
         "loss": loss,
         "gradient_norm": optax.tree.norm(counted),
+        # Of the new parameters: a checkpoint is written before any loss has seen them.
+        "parameter_norm": optax.tree.norm(params),
         "logit_scale": encoder.logit_scale(state.params["encoder"]),
         **{f"terms/{name}": value for name, value in terms.items()},
     }

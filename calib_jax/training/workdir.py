@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import pathlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Self
 
-from calib_jax.core.errors import ConfigError
+from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.core.settings import differences
 
 
@@ -38,10 +41,34 @@ class Workdir:
         """The record of a finished method."""
         return self.path / "evaluations" / f"seed_{seed}" / f"{method}.json"
 
+    @contextlib.contextmanager
+    def opened(self, config: dict[str, Any]) -> Iterator[Self]:
+        """The folder, made where it is missing, checked, and locked against a second process.
+
+        Raises:
+            ConfigError: It cannot be written, is in use, or holds the run of another config.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise ConfigError(
+                f"workdir {self.path}: cannot be written ({error.strerror}). "
+                "Choose another --workdir."
+            ) from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ConfigError(
+                    f"workdir {self.path}: another process is running in it. "
+                    "Wait for it, or choose another --workdir."
+                ) from None
+            self.check(config)
+            yield self
+
     def check(self, config: dict[str, Any]) -> None:
-        """Raises a ConfigError where the folder holds the run of another config, or other files."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"workdir {self.path}: it is a file. Choose another --workdir.")
+        """Raises a ConfigError where the folder holds the run of another config."""
         if not self.config.exists():
             if self.metrics.exists() or self.results.exists():
                 raise ConfigError(
@@ -65,20 +92,21 @@ class Workdir:
             )
 
     def claim(self, config: dict[str, Any]) -> None:
-        """Writes the config of a new run.
+        """Writes the config of a new run: from here on the folder is its own."""
+        if not self.config.exists():
+            write_json(self.config, config)
 
-        Raises:
-            ConfigError: The folder cannot be written.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if not self.config.exists():
-                write_json(self.config, config)
-        except OSError as error:
-            raise ConfigError(
-                f"workdir {self.path}: cannot be written ({error.strerror}). "
-                "Choose another --workdir."
-            ) from None
+
+def read_json(path: pathlib.Path) -> Any:
+    """The content of a JSON file that a run has written.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}). Delete it to have it made again.") from None
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -136,3 +136,8 @@ def test_other_generic_types_are_checked_by_their_container():
     settings.check_types([1], list[int], "x")
     with pytest.raises(ConfigError, match="x: got 3 of type int, expected list"):
         settings.check_types(3, list[int], "x")
+
+
+def test_functions_that_look_alike_are_refused():
+    with pytest.raises(ConfigError, match=r"<lambda>, expected a function defined in a module"):
+        settings.to_dict({"style": lambda image: image})

@@ -41,7 +41,7 @@ def test_mesh_spans_all_devices_with_automatic_axes():
 
 @pytest.mark.parametrize("fsdp", [0, -1, 3, 16])
 def test_mesh_of_the_wrong_size(fsdp):
-    message = rf"mesh.fsdp: got {fsdp}, expected a divisor of the 8 devices. Set mesh.fsdp=1"
+    message = rf"fsdp: got {fsdp}, expected a divisor of the 8 devices. Set fsdp=1"
     with pytest.raises(ConfigError, match=message):
         sharding.make_mesh(fsdp=fsdp)
 

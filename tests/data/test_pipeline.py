@@ -80,9 +80,9 @@ def assert_equal(first, second):
 
 @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.9, 0.5), (0.5, 1.1), (-0.1, 0.5)])
 def test_a_share_outside_its_range(scale):
-    with pytest.raises(ConfigError, match=r"augmentation.crop_scale: got \(.*expected 0 < low"):
-        Augmentation(crop_scale=scale).validate()
-    Augmentation().validate()
+    with pytest.raises(ConfigError, match=r"^mine.crop_scale: got \(.*expected 0 < low"):
+        Augmentation(crop_scale=scale).validate(field="mine")
+    Augmentation().validate(field="mine")
 
 
 def test_sources_are_concatenated(images, open_split):

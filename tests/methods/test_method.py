@@ -18,7 +18,7 @@ def error_of(method, num_steps=25_030):
 def test_distillation_needs_a_teacher():
     method = Method(terms={"contrastive": Contrastive(), "distil": SelfDistillation()})
     assert error_of(method) == (
-        "methods.mine: term 'distil' distils from a teacher, but teacher is None. "
+        "mine: term 'distil' distils from a teacher, but teacher is None. "
         "Set teacher=EmaTeacher() or remove the term."
     )
 
@@ -27,13 +27,17 @@ def test_errors_of_the_parts_name_the_method():
     method = carot()
     method.terms["smallest"] = SmallestSingularValue()
     method.terms["smallest"].of = "features"
-    assert error_of(method).startswith("methods.mine: SmallestSingularValue.of: got 'features'")
+    assert error_of(method).startswith("mine.terms.smallest.of: got 'features'")
+    method = carot(orthogonality=float("nan"))
+    assert error_of(method).startswith(
+        "mine.terms.orthogonality.weight: got nan, expected a finite"
+    )
     method = carot()
     method.teacher.update_every = 0
-    assert error_of(method).startswith("methods.mine: teacher.update_every: got 0")
+    assert error_of(method).startswith("mine.teacher.update_every: got 0")
     method = carot(learning_rate=-1.0)
-    assert error_of(method).startswith("methods.mine: optimizer.learning_rate: got -1.0")
-    assert error_of(carot(), num_steps=500).startswith("methods.mine: optimizer.warmup_steps: got")
+    assert error_of(method).startswith("mine.optimizer.learning_rate: got -1.0")
+    assert error_of(carot(), num_steps=500).startswith("mine.optimizer.warmup_steps: got")
 
 
 def test_defaults_are_not_shared():

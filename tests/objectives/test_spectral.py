@@ -187,7 +187,7 @@ def test_an_unknown_matrix_is_an_error():
     term = SmallestSingularValue()
     term.of = "corelation"  # as an override on the command line sets it
     message = (
-        r"SmallestSingularValue\.of: got 'corelation', expected one of correlation, covariance, "
+        r"^of: got 'corelation', expected one of correlation, covariance, "
         r"projection\. Choose"
     )
     with pytest.raises(ConfigError, match=message):

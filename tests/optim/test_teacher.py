@@ -128,11 +128,11 @@ def test_params_are_needed():
         (
             "initial_momentum",
             -0.1,
-            r"teacher\.initial_momentum: got -0.1, expected a number in 0\.\.1",
+            r"^initial_momentum: got -0.1, expected a number in 0\.\.1",
         ),
-        ("final_momentum", 1.1, r"teacher\.final_momentum: got 1.1, expected a number in 0\.\.1"),
-        ("ramp_fraction", float("nan"), r"teacher\.ramp_fraction: got nan, expected a number"),
-        ("update_every", 0, r"teacher\.update_every: got 0, expected at least 1\. Set it to 1"),
+        ("final_momentum", 1.1, r"^final_momentum: got 1.1, expected a number in 0\.\.1"),
+        ("ramp_fraction", float("nan"), r"^ramp_fraction: got nan, expected a number"),
+        ("update_every", 0, r"^update_every: got 0, expected at least 1\. Set it to 1"),
     ],
 )
 def test_settings_out_of_range_are_errors(field, value, message):

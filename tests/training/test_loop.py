@@ -46,6 +46,7 @@ def fit_tiny(tiny_model, tiny_batches, tmp_path):
             training=training,
             mesh=make_mesh(),
             directory=tmp_path / name,
+            config={"name": "tiny"},
             history=History(tmp_path / "metrics.jsonl"),
             make_batches=lambda: Batches(batch_of),
             probe=lambda params: {"probed": float(np.asarray(params["encoder"]["logit_scale"]))},

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from calib_jax.core.errors import ConfigError
-from calib_jax.training.workdir import Workdir, write_json
+from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.training.workdir import Workdir, read_json, write_json
 
 CONFIG = {"seeds": [0, 1], "model": {"width": 16}}
 
@@ -23,20 +23,22 @@ def test_paths_lie_in_the_folder(workdir):
 
 
 def test_a_new_folder_is_claimed_once(workdir):
-    workdir.check(CONFIG)
-    assert not workdir.path.exists()
-    workdir.claim(CONFIG)
+    with workdir.opened(CONFIG):
+        assert not workdir.config.exists()
+        workdir.claim(CONFIG)
     workdir.check(CONFIG)
     workdir.claim({"seeds": [7]})
     assert json.loads(workdir.config.read_text()) == CONFIG
 
 
 def test_tuples_equal_the_lists_that_json_makes_of_them(workdir):
+    workdir.path.mkdir(parents=True)
     workdir.claim({"seeds": (0, 1)})
     workdir.check({"seeds": (0, 1)})
 
 
 def test_another_config_is_refused_and_the_fields_named(workdir):
+    workdir.path.mkdir(parents=True)
     workdir.claim(CONFIG)
     message = (
         r"workdir .*tiny: it holds a run of another config, which is left as it is; 2 fields "
@@ -48,6 +50,7 @@ def test_another_config_is_refused_and_the_fields_named(workdir):
 
 
 def test_many_differences_are_cut(workdir):
+    workdir.path.mkdir(parents=True)
     workdir.claim({f"field_{i}": i for i in range(11)})
     with pytest.raises(ConfigError, match=r"11 fields differ: .*field_7: 7 -> 'absent' and 3 more"):
         workdir.check({})
@@ -56,10 +59,27 @@ def test_many_differences_are_cut(workdir):
 def test_a_file_is_no_folder(workdir):
     workdir.path.parent.mkdir()
     workdir.path.write_text("")
-    with pytest.raises(ConfigError, match=r"tiny: it is a file\. Choose another --workdir"):
-        workdir.check(CONFIG)
-    with pytest.raises(ConfigError, match=r"tiny: cannot be written \(File exists\)"):
-        workdir.claim(CONFIG)
+    message = r"tiny: cannot be written \(File exists\)\. Choose another --workdir"
+    with pytest.raises(ConfigError, match=message), workdir.opened(CONFIG):
+        pass
+
+
+def test_a_second_process_is_refused(workdir):
+    with workdir.opened(CONFIG):
+        message = r"tiny: another process is running in it\. Wait for it, or choose"
+        with pytest.raises(ConfigError, match=message), Workdir(workdir.path).opened(CONFIG):
+            pass
+    with workdir.opened(CONFIG):
+        pass
+
+
+def test_a_damaged_file_of_the_run_is_named(tmp_path):
+    path = tmp_path / "carot.json"
+    path.write_text('{"metrics": ')
+    with pytest.raises(DataError, match=r"carot.json: damaged \(.*\)\. Delete it to have it made"):
+        read_json(path)
+    write_json(path, {"a": [1]})
+    assert read_json(path) == {"a": [1]}
 
 
 @pytest.mark.parametrize("name", ["metrics", "results"])
@@ -81,8 +101,9 @@ def test_a_damaged_config_is_refused(workdir, content):
 def test_a_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     workdir = Workdir(tmp_path / "file" / "run")
-    with pytest.raises(ConfigError, match=r"run: cannot be written \(Not a directory\)"):
-        workdir.claim(CONFIG)
+    message = r"run: cannot be written \(Not a directory\)"
+    with pytest.raises(ConfigError, match=message), workdir.opened(CONFIG):
+        pass
 
 
 def test_json_is_written_at_once_or_not_at_all(tmp_path):

@@ -22,6 +22,7 @@ from tqdm import auto as tqdm
 
 from calib_jax.core import errors
 from calib_jax.data.builders import record
+from calib_jax.data.datasets.prepared import Record, RecordSplit, Split
 
 CORRUPTIONS = (
     "gaussian_noise",
@@ -68,15 +69,19 @@ def prepare_corrupted(
             chosen by a hash of the ids, so a smaller subset is part of every larger one.
 
     Raises:
-        ConfigError: unknown corruption or severity, missing source or split, or a folder that
-            holds another number of examples than asked for.
+        ConfigError: unknown corruption or severity, missing or damaged source, missing split, or
+            a folder that holds another number of examples than asked for.
+        DataError: a record of the source cannot be read or decoded; no half copy is left.
     """
     _check_selection(corruptions, severities, max_examples)
-    opened = _open(source_dir / source, split)
-    available = opened.info.splits[split].num_examples
-    num_examples = min(available, max_examples or available)
+    if "[" in split:
+        raise errors.ConfigError(
+            f"split: got {split!r}, expected a whole split. Use max_examples for a subset."
+        )
+    records = RecordSplit(Split(name=source, split=split), [source_dir])
+    num_examples = min(len(records), max_examples or len(records))
     builders = [
-        CorruptedCopy(source, split, opened, f"{corruption}_{severity}", data_dir=data_dir)
+        CorruptedCopy(records, f"{corruption}_{severity}", data_dir=data_dir)
         for corruption in corruptions
         for severity in severities
     ]
@@ -84,7 +89,7 @@ def prepare_corrupted(
         if builder.is_written():
             _check_written(builder, split, num_examples)
     missing = [builder for builder in builders if not builder.is_written()]
-    examples = _read(opened, split, num_examples) if missing else []
+    examples = _read(records, num_examples) if missing else []
     for builder in tqdm.tqdm(missing, "corrupting", leave=False, disable=not missing):
         builder.examples = examples
         builder.write()
@@ -111,13 +116,6 @@ def corrupted(
         np.random.set_state(state)  # noqa: NPY002
 
 
-@dataclasses.dataclass(frozen=True)
-class _Example:
-    id: str
-    encoded: bytes
-    label: int
-
-
 @dataclasses.dataclass(kw_only=True)
 class _CorruptionConfig(tfds.core.BuilderConfig):
     corruption: str
@@ -138,21 +136,13 @@ class CorruptedCopy(record.RecordBuilder):
         for corruption in CORRUPTIONS
         for severity in SEVERITIES
     ]
-    examples: Sequence[_Example] = ()
+    examples: Sequence[Record] = ()
 
-    def __init__(
-        self,
-        source: str,
-        split: str,
-        opened: tfds.core.DatasetBuilder,
-        config: str,
-        *,
-        data_dir: pathlib.Path,
-    ) -> None:
+    def __init__(self, source: RecordSplit, config: str, *, data_dir: pathlib.Path) -> None:
         """A builder named after its source."""
-        self.name = f"{source.replace('/', '_')}_corrupted"
-        self._split = split
-        self._source_features = opened.info.features
+        self.name = f"{source.split.name.replace('/', '_')}_corrupted"
+        self._split = source.split.split
+        self._source_features = source.features
         super().__init__(config=config, data_dir=str(data_dir))
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -181,7 +171,7 @@ class CorruptedCopy(record.RecordBuilder):
         corruption, severity = self.builder_config.corruption, self.builder_config.severity
         for index, example in enumerate(self.examples):
             image = corrupted(
-                record.image_of(example.encoded),
+                example.pixels(),
                 corruption,
                 severity,
                 seed=record.seed_of(corruption, severity, example.id),
@@ -224,31 +214,6 @@ def _check_selection(
         )
 
 
-def _open(folder: pathlib.Path, split: str) -> tfds.core.DatasetBuilder:
-    """The newest prepared version in the folder, which has the split and labelled images."""
-    versions = [info.parent for info in folder.glob("*/dataset_info.json")]
-    if not versions:
-        raise errors.ConfigError(
-            f"source: got {folder}, expected a folder with a prepared version of the data set "
-            "(VERSION/dataset_info.json). Prepare it or correct source_dir."
-        )
-    newest = max(versions, key=lambda path: tfds.core.Version(path.name))
-    opened = tfds.builder_from_directory(str(newest))
-    if split not in opened.info.splits:
-        known = sorted(opened.info.splits)
-        hint = errors.nearest(split, known)
-        raise errors.ConfigError(
-            f"split: got {split!r}, expected one of {', '.join(known)} in {newest}.{hint}"
-        )
-    lacking = sorted({"image", "label"} - set(opened.info.features))
-    if lacking:
-        raise errors.ConfigError(
-            f"source: got {newest} without {', '.join(lacking)}, expected the features image and "
-            "label. Choose a classification data set."
-        )
-    return opened
-
-
 def _check_written(builder: CorruptedCopy, split: str, num_examples: int) -> None:
     splits = builder.info.splits
     found = splits[split].num_examples if split in splits else 0
@@ -259,17 +224,9 @@ def _check_written(builder: CorruptedCopy, split: str, num_examples: int) -> Non
         )
 
 
-def _read(opened: tfds.core.DatasetBuilder, split: str, num_examples: int) -> list[_Example]:
+def _read(records: RecordSplit, num_examples: int) -> list[Record]:
     """The examples of the split, still encoded: balanced over classes, in the source's order."""
-    rows = opened.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-    examples = [
-        _Example(
-            id=row["id"].decode() if "id" in row else f"{split}_{index:06d}",
-            encoded=row["image"],
-            label=int(row["label"]),
-        )
-        for index, row in enumerate(rows)
-    ]
+    examples = [records.read(index) for index in range(len(records))]
     if num_examples == len(examples):
         return examples
     hashed = sorted(examples, key=lambda example: record.seed_of("subset", example.id))

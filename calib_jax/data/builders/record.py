@@ -38,12 +38,6 @@ def png_bytes(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
     return buffer.getvalue()
 
 
-def image_of(encoded: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """The RGB pixels of an encoded image, decoded by Pillow."""
-    with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
 class RecordBuilder(tfds.core.GeneratorBasedBuilder):
     """Base of our builders: ArrayRecord files, nothing to download."""
 

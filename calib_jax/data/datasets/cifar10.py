@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 
-from calib_jax.core.errors import ConfigError
 from calib_jax.data import styles
 from calib_jax.data.builders.corrupted import prepare_corrupted
 from calib_jax.data.datasets.prepared import Split
@@ -192,11 +191,6 @@ class CorruptedTest:
 
     def __call__(self, data_dir: pathlib.Path, output_dir: pathlib.Path) -> None:
         """Reads `cifar10` from `data_dir` and writes `cifar10_corrupted` to `output_dir`."""
-        if not (data_dir / "cifar10").is_dir():
-            raise ConfigError(
-                f"data_dir: no cifar10 in {data_dir}. Set --config.data_dir to the folder with "
-                "the prepared TFDS data sets."
-            )
         prepare_corrupted(
             "cifar10",
             split="test",

@@ -31,6 +31,97 @@ class Split:
     split: str = "test"
 
 
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One example as it lies in the file.
+
+    Attributes:
+        where: Data set and index, for messages.
+        id: The data set's own; without one `test_000007`.
+        encoded: A JPEG or PNG file's bytes.
+        label: In the data set's own order of classes.
+    """
+
+    where: str
+    id: str
+    encoded: bytes
+    label: int
+
+    def pixels(self) -> Pixels:
+        """The decoded image.
+
+        Raises:
+            DataError: The image cannot be decoded; names the data set and the index.
+        """
+        return decode(self.encoded, where=self.where)
+
+
+class RecordSplit:
+    """The records of a split, by index, images still encoded.
+
+    Attributes:
+        split: What was opened.
+        description: `name[split]`, for messages.
+        features: TFDS's, with an `image` and, as a ClassLabel, a `label`.
+    """
+
+    def __init__(self, split: Split, data_dirs: Sequence[pathlib.Path]):
+        """Opens the folder.
+
+        Args:
+            split: What to open.
+            data_dirs: Where prepared data sets lie; the first that holds it counts.
+
+        Raises:
+            ConfigError: The folder is missing or damaged, or lacks the split, or holds no labelled
+                images.
+        """
+        self.split = split
+        self.description = f"{split.name}[{split.split}]"
+        builder = _open(split, data_dirs)
+        self._source = _as_source(builder, split, self.description)
+        self.features: dict[str, Any] = dict((builder.info.features or {}).items())
+        if "image" not in self.features or not isinstance(
+            self.features.get("label"), tfds.features.ClassLabel
+        ):
+            raise ConfigError(
+                f"data set {self.description}: got features {sorted(self.features)}, expected "
+                "'image' and, as a ClassLabel, 'label'. Choose a classification data set."
+            )
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self._source)
+
+    def read(self, index: int) -> Record:
+        """An example.
+
+        Raises:
+            DataError: The record cannot be read, or its label is out of range; names the data set
+                and the index.
+        """
+        where = f"data set {self.description}, record {index}"
+        try:
+            row = self._source[index]
+        # RuntimeError is ArrayRecord's: a checksum that does not match, a short or missing file.
+        except (RuntimeError, DecodeError) as error:
+            raise DataError(
+                f"{where}: the record cannot be read: {_reason(error)}. Prepare the data set again."
+            ) from error
+        if row["image"] is None or row["label"] is None:
+            raise DataError(f"{where}: it holds no image or no label. Prepare the data set again.")
+        label, num_classes = int(row["label"]), len(self.features["label"].names)
+        if not 0 <= label < num_classes:
+            raise DataError(
+                f"{where}: got label {label}, expected 0..{num_classes - 1}. "
+                "Prepare the data set again."
+            )
+        name = f"{self.split.split}_{index:06d}"
+        if isinstance(row.get("id"), bytes):
+            name = row["id"].decode(errors="backslashreplace")
+        return Record(where=where, id=name, encoded=row["image"], label=label)
+
+
 class ImageSplit:
     """The images and labels of a split, by index; decoded pixels stay in memory where they fit.
 
@@ -57,30 +148,21 @@ class ImageSplit:
                 (underscores in them are spaces).
 
         Raises:
-            ConfigError: The folder is missing or damaged, or lacks the split, or holds no labelled
-                images, or has a class that is not among the class names.
+            ConfigError: As `RecordSplit`, or the data set has a class that is not among the class
+                names, or a class name stands there twice.
         """
-        self.description = f"{split.name}[{split.split}]"
-        builder = _open(split, data_dirs)
-        self._source = _as_source(builder, split, self.description)
-        features = dict((builder.info.features or {}).items())
-        if "image" not in features or not isinstance(
-            features.get("label"), tfds.features.ClassLabel
-        ):
-            raise ConfigError(
-                f"data set {self.description}: got features {sorted(features)}, expected 'image' "
-                "and, as a ClassLabel, 'label'. Choose a classification data set."
-            )
-        own_names = tuple(name.replace("_", " ") for name in features["label"].names)
+        self._records = RecordSplit(split, data_dirs)
+        self.description = self._records.description
+        own_names = tuple(n.replace("_", " ") for n in self._records.features["label"].names)
         self.label_names = tuple(class_names) or own_names
         self._label_map = _label_map(own_names, self.label_names, self.description)
         self._size = image_size
-        self._cache = _new_cache(len(self._source), image_size)
-        self._labels = np.full(len(self._source), -1, np.int32)
+        self._cache = _new_cache(len(self), image_size)
+        self._labels = np.full(len(self), -1, np.int32)
 
     def __len__(self) -> int:
         """The number of examples."""
-        return len(self._source)
+        return len(self._records)
 
     def image(self, index: int) -> Pixels:
         """The pixels of an example, resized and cropped to the image size; read-only.
@@ -105,29 +187,14 @@ class ImageSplit:
         return np.array([self.label(index) for index in range(len(self))], np.int32)
 
     def _read(self, index: int) -> Pixels:
-        where = f"data set {self.description}, record {index}"
-        try:
-            record = self._source[index]
-        # RuntimeError is ArrayRecord's: a checksum that does not match, a short or missing file.
-        except (RuntimeError, DecodeError) as error:
-            raise DataError(
-                f"{where}: the record cannot be read: {_reason(error)}. Prepare the data set again."
-            ) from error
-        if record["image"] is None or record["label"] is None:
-            raise DataError(f"{where}: it holds no image or no label. Prepare the data set again.")
-        pixels = decode(record["image"], where=where)
-        label = int(record["label"])
-        if not 0 <= label < len(self._label_map):
-            raise DataError(
-                f"{where}: got label {label}, expected 0..{len(self._label_map) - 1}. "
-                "Prepare the data set again."
-            )
+        record = self._records.read(index)
+        pixels = record.pixels()
         if self._size:
             pixels = resize_and_crop(pixels, self._size)
         # The pixels are in the cache before the label says so to other threads.
         if self._cache is not None:
             self._cache[index] = pixels
-        self._labels[index] = self._label_map[label]
+        self._labels[index] = self._label_map[record.label]
         return pixels
 
 
@@ -140,6 +207,12 @@ def _label_map(
             f"data set {description}: {len(missing)} of its {len(own_names)} classes are not among "
             f"the {len(class_names)} class names, first {missing[0]!r}."
             f"{nearest(missing[0], class_names)} Correct class_names, or choose another data set."
+        )
+    twice = [name for index, name in enumerate(class_names) if name in class_names[:index]]
+    if twice:  # a class would have two logits, and labels for the first alone
+        raise ConfigError(
+            f"data set {description}: got the class name {twice[0]!r} twice, expected distinct "
+            "class names. Correct class_names."
         )
     return np.array([list(class_names).index(name) for name in own_names], np.int32)
 

@@ -1,5 +1,7 @@
 """Corrupted copies: TFDS's own pixels, the source's ids and labels, and clear errors."""
 
+import re
+import shutil
 import sys
 
 import numpy as np
@@ -181,9 +183,14 @@ def test_more_than_all_examples_is_all_of_them(prepare, tmp_path):
         ({"corruptions": ("gausian_noise",)}, "corruption: got 'gausian_noise'.*'gaussian_noise'"),
         ({"severities": (7,)}, "severity: got 7, expected 1 to 5. Did you mean 5"),
         ({"max_examples": 0}, "max_examples: got 0, expected at least 1"),
-        ({"source": "missing"}, r"source: got .*missing, expected a folder with a prepared"),
-        ({"split": "tset"}, r"split: got 'tset', expected one of test in .*2.0.0. Did you mean"),
-        ({"source": "only_text"}, r"got .*only_text.1.0.0 without image, label, expected"),
+        (
+            {"source": "tiny_picture"},
+            r"data set 'tiny_picture': no prepared TFDS folder in .*Did you mean 'tiny_pictures'\?"
+            r".*Set --config\.data_dir",
+        ),
+        ({"split": "tset"}, r"tiny_pictures\[tset\]: got split 'tset', expected one of test\. Did"),
+        ({"split": "test[:3]"}, r"got 'test\[:3\]', expected a whole split\. Use max_examples"),
+        ({"source": "only_text"}, r"only_text\[test\]: got features \['id'\], expected 'image'"),
     ],
 )
 def test_wrong_request_is_a_config_error(options, message, prepare, tmp_path):
@@ -199,3 +206,60 @@ def test_folder_of_another_size_is_never_overwritten(prepare):
         errors.ConfigError, match=r"contrast_1.*got 6 examples in split 'test', expected 24"
     ):
         prepare(**options)
+
+
+@pytest.fixture
+def damaged(source_dir, tmp_path):
+    """(call, folder, written): prepares from a copy of the source that a test may damage."""
+    shutil.copytree(source_dir / "tiny_pictures", tmp_path / "source" / "tiny_pictures")
+
+    def call():
+        corrupted.prepare_corrupted(
+            "tiny_pictures",
+            split="test",
+            source_dir=tmp_path / "source",
+            data_dir=tmp_path / "out",
+            corruptions=("contrast",),
+            severities=(1,),
+        )
+
+    def written():
+        return list((tmp_path / "out").rglob("*.array_record*"))
+
+    return call, tmp_path / "source" / "tiny_pictures" / "2.0.0", written
+
+
+def test_a_flipped_bit_in_the_source_names_the_record(damaged):
+    call, folder, written = damaged
+    (path,) = folder.glob("*.array_record*")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\x89PNG") + 200] ^= 1
+    path.write_bytes(bytes(data))
+    message = r"^data set tiny_pictures\[test\], record 0: the record cannot be read: .*mismatch"
+    with pytest.raises(errors.DataError, match=message):
+        call()
+    assert not written()
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+def test_a_damaged_source_folder_is_named(damaged, file):
+    call, folder, written = damaged
+    (folder / file).write_text((folder / file).read_text()[:100])
+    message = rf"data set 'tiny_pictures': the folder {re.escape(str(folder))} is damaged: "
+    with pytest.raises(errors.ConfigError, match=message):
+        call()
+    assert not written()
+
+
+def test_a_broken_image_in_the_source_names_the_record(damaged, monkeypatch):
+    call, folder, written = damaged
+    encoded = record.png_bytes
+    shutil.rmtree(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "png_bytes", lambda image: encoded(image)[:100])
+        TinyPictures(data_dir=str(folder.parents[1])).write()
+    message = r"^data set tiny_pictures\[test\], record 0: the image cannot be decoded \(100 bytes"
+    with pytest.raises(errors.DataError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert not written()

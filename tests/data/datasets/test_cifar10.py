@@ -47,5 +47,5 @@ def test_corrupted_copies_of_the_real_test_images(shared, tmp_path):
 
 def test_a_missing_folder_is_named(tmp_path):
     corrupted = cifar10.CorruptedTest(corruptions=("contrast",))
-    with pytest.raises(ConfigError, match=r"data_dir: no cifar10 in .*Set --config.data_dir"):
+    with pytest.raises(ConfigError, match=r"'cifar10': no prepared .* Set --config\.data_dir"):
         corrupted(tmp_path, tmp_path)

@@ -12,7 +12,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.data.builders import record
 from calib_jax.data.datasets import prepared
-from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit, RecordSplit, Split
 from calib_jax.data.images import resize_and_crop
 
 NAMES = ("red", "green", "dark blue")
@@ -127,6 +127,24 @@ def test_a_class_that_is_not_among_the_names(tiny_data):
     )
     with pytest.raises(ConfigError, match=message):
         opened(tiny_data, class_names=("red", "grean"))
+
+
+def test_a_class_name_that_is_there_twice(tiny_data):
+    message = r"tiny_colours\[train\]: got the class name 'green' twice, expected distinct .*Corr"
+    with pytest.raises(ConfigError, match=message):
+        opened(tiny_data, class_names=("red", "green", "dark blue", "green"))
+
+
+@pytest.mark.parametrize("split", ["train", "train[3:7]"])
+def test_records_are_those_in_the_file(tiny_data, split):
+    records = RecordSplit(Split(name="tiny_colours", split=split), [tiny_data])
+    first = 3 if "[" in split else 0
+    read = records.read(2)
+    assert read.encoded == record.png_bytes(pixels_of("train", first + 2))
+    assert (read.id, read.label) == (f"{split}_000002", (first + 2) % 3)
+    assert read.where == f"data set tiny_colours[{split}], record 2"
+    np.testing.assert_array_equal(read.pixels(), pixels_of("train", first + 2))
+    assert records.features["label"].names == ["red", "green", "dark_blue"]
 
 
 def test_the_first_folder_that_holds_the_data_counts(tiny_data, copy):
