@@ -35,7 +35,7 @@ from calib_jax.models.encoder import Encoder
 from calib_jax.models.weights.openai import read_openai, to_openai, write_openai
 from calib_jax.objectives.views import Tables
 from calib_jax.training.history import History
-from calib_jax.training.loop import Fitted, fit, initial_params
+from calib_jax.training.loop import Fitted, Logbook, fit, initial_params
 from calib_jax.training.workdir import Workdir
 
 WEIGHTS_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer.json"
@@ -220,13 +220,15 @@ class Assembly:
             encoder,
             initial_params(method, encoder, encoder_params, tables, seed),
             tables,
-            name=name,
-            seed=seed,
             training=stage.training,
             mesh=self._mesh,
-            directory=self._workdir.checkpoints(name, seed),
-            config=settings.to_dict(self._experiment),
-            history=self.history,
+            logbook=Logbook(
+                name=name,
+                seed=seed,
+                directory=self._workdir.checkpoints(name, seed),
+                config=settings.to_dict(self._experiment),
+                history=self.history,
+            ),
             make_batches=functools.partial(
                 training_batches,
                 self._images[name],

@@ -68,6 +68,37 @@ class BatchIterator(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Logbook:
+    """Where one training keeps its files.
+
+    Attributes:
+        name: The phase, in the history and on the progress bar.
+        seed: For the history.
+        directory: Of the checkpoints.
+        config: Of the run, for the checkpoints.
+        history: Gets a row every `log_every` steps.
+    """
+
+    name: str
+    seed: int
+    directory: pathlib.Path
+    config: Mapping[str, Any]
+    history: History
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends a row; scalars of any kind become floats."""
+        values = {
+            key: value if isinstance(value, (int, dict)) else float(value)
+            for key, value in row.items()
+        }
+        self.history.append({"phase": self.name, "seed": self.seed, **values})
+
+    def rewind(self, step: int) -> None:
+        """Drops the rows after a step, which is about to be trained again."""
+        self.history.rewind(self.name, self.seed, step)
+
+
+@dataclasses.dataclass(frozen=True)
 class Fitted:
     """A trained method: its parameters and what the training took (this time, if it resumed)."""
 
@@ -98,33 +129,25 @@ def fit(
     params: Params,
     tables: Tables,
     *,
-    name: str,
-    seed: int,
     training: Training,
     mesh: Mesh,
-    directory: pathlib.Path,
-    config: Mapping[str, Any],
-    history: History,
+    logbook: Logbook,
     make_batches: Callable[[], BatchIterator],
     probe: Callable[[Params], Mapping[str, float]],
 ) -> Fitted:
     """The method's parameters after `training.num_steps` updates.
 
-    Goes on from the newest checkpoint in `directory`; where that is the last
-    step, nothing is trained and no data is read.
+    Goes on from the logbook's newest checkpoint; where that is the last step, nothing is trained
+    and no data is read.
 
     Args:
         method: What is minimised; without terms, `params` come back as they are.
         encoder: The towers.
         params: Where the training starts; they stay usable.
         tables: Tokenised texts.
-        name: The phase's name in the history and on the progress bar.
-        seed: Also for the history.
         training: Lengths.
         mesh: All devices.
-        directory: Of this training's checkpoints.
-        config: Of the run, for the checkpoints.
-        history: Gets a row every `log_every` steps.
+        logbook: Where the training keeps its checkpoints and its history.
         make_batches: Opens the data.
         probe: Further numbers for the history, from the present parameters.
 
@@ -144,25 +167,23 @@ def fit(
     schedule = method.optimizer.schedule(training.num_steps)
 
     def log(row: dict[str, Any], params: Params) -> None:
-        row = {"phase": name, "seed": seed, **row}
-        row["learning_rate"] = float(schedule(row["step"] - 1))
-        history.append({**row, **{key: float(value) for key, value in probe(params).items()}})
+        logbook.write({**row, "learning_rate": schedule(row["step"] - 1), **probe(params)})
 
-    checkpoints = Checkpoints(directory, config=config)
+    checkpoints = Checkpoints(logbook.directory, config=logbook.config)
     start = time.monotonic()
     try:
-        state, iterator_state = _start(checkpoints, params, tx, mesh)
-        history.rewind(name, seed, int(state.step))
+        state, position = _start(checkpoints, params, tx, mesh)
+        logbook.rewind(int(state.step))
         if int(state.step) < training.num_steps:
             batches = make_batches()
-            if iterator_state is not None:
-                batches.set_state(iterator_state)
-            step_function = make_train_step(encoder, method, tx, mesh=mesh, state=state)
+            if position is not None:
+                batches.set_state(position)
+            step = make_train_step(encoder, method, tx, mesh=mesh, state=state)
             state = _train(
                 state,
                 batches,
-                lambda state, batch: step_function(state, batch, tables),
-                name=name,
+                lambda state, batch: step(state, batch, tables),
+                name=logbook.name,
                 training=training,
                 mesh=mesh,
                 checkpoints=checkpoints,

@@ -9,7 +9,7 @@ from calib_jax.core.sharding import make_mesh
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.robust import flyp
 from calib_jax.training.history import History
-from calib_jax.training.loop import Training, fit, initial_params, to_devices
+from calib_jax.training.loop import Logbook, Training, fit, initial_params, to_devices
 
 
 class Batches:
@@ -41,13 +41,15 @@ def fit_tiny(tiny_model, tiny_batches, tmp_path):
             encoder,
             initial_params(method, encoder, params, tables, seed=0),
             tables,
-            name=name,
-            seed=0,
             training=training,
             mesh=make_mesh(),
-            directory=tmp_path / name,
-            config={"name": "tiny"},
-            history=History(tmp_path / "metrics.jsonl"),
+            logbook=Logbook(
+                name=name,
+                seed=0,
+                directory=tmp_path / name,
+                config={"name": "tiny"},
+                history=History(tmp_path / "metrics.jsonl"),
+            ),
             make_batches=lambda: Batches(batch_of),
             probe=lambda params: {"probed": float(np.asarray(params["encoder"]["logit_scale"]))},
         )
