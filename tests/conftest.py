@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
@@ -11,6 +12,10 @@ os.environ["XLA_FLAGS"] = (
     # Compiling is most of the suite's time; this halves it.
     + " --xla_backend_optimization_level=0"
 )
+# What one test has compiled serves the next, and the commands that tests start.
+CACHE = tempfile.TemporaryDirectory(prefix="calib_jax_tests_", ignore_cleanup_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jaxtyping
 

@@ -103,6 +103,7 @@ def test_metrics_and_the_new_state(trainer, tiny_batches):
     assert set(metrics) == {
         "loss",
         "gradient_norm",
+        "parameter_norm",
         "logit_scale",
         "terms/cross_entropy",
         "terms/orthogonality",

@@ -188,7 +188,8 @@ def test_files_that_cannot_be_read(tmp_path, state_dict):
 
 def test_only_openais_heads_can_be_exported(params):
     config = presets.tiny(vocab_size=20, context_length=8, image_size=16, embed_dim=32)
-    with pytest.raises(WeightsError, match=r"vision\.num_heads: got 2, expected .* / 64 = 1, "):
+    config.vision.num_heads = 4
+    with pytest.raises(WeightsError, match=r"vision\.num_heads: got 4, expected .* / 64 = 2, "):
         to_openai(config, params)
 
 
