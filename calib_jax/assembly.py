@@ -165,6 +165,12 @@ class Assembly:
             **{k: self._open(v, class_names) for k, v in evaluation.labelled().items()},
             **{k: self._open(v, ()) for k, v in evaluation.unknown().items()},
         }
+        absent = self.splits[evaluation.id_name].absent
+        if absent:
+            raise ConfigError(
+                f"finetune.class_names: {len(absent)} of the {len(class_names)} are no class of "
+                f"{self.splits[evaluation.id_name].description}, first {absent[0]!r}. Remove them."
+            )
         self._images = {}
         for name, method, stage in experiment.phases():
             splits = [self._open(source.split, stage.class_names) for source in stage.sources]

@@ -3,13 +3,16 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from typing import Any
+
+import optax
 
 from calib_jax.classifiers.head import Classifier
 from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.core.errors import ConfigError
 from calib_jax.objectives.distillation import SelfDistillation
 from calib_jax.objectives.term import Term
-from calib_jax.optim.optimizers import AdamW
+from calib_jax.optim.optimizers import AdamW, make_optimizer
 from calib_jax.optim.teacher import EmaTeacher
 
 
@@ -50,6 +53,16 @@ class Method:
             _within(f"{where}.teacher", self.teacher.validate)
         if self.terms:
             _within(f"{where}.optimizer", partial(self.optimizer.validate, num_steps))
+
+    def make_tx(self, params: Any, *, num_steps: int) -> optax.GradientTransformation:
+        """The optimizer chain for these parameters (or their shapes), the teacher at its end."""
+        return make_optimizer(
+            self.optimizer,
+            params,
+            num_steps=num_steps,
+            trainable=self.trainable,
+            teacher=self.teacher,
+        )
 
 
 def _within(where: str, validate: Callable[[], None]) -> None:

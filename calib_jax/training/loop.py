@@ -1,5 +1,6 @@
 """The loop around the train step: resume, log, stop on NaN, checkpoint."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -19,7 +20,6 @@ from calib_jax.core.types import Batch, Params
 from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
-from calib_jax.optim.optimizers import make_optimizer
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.history import History
 from calib_jax.training.state import TrainState, abstract_state, create_state
@@ -157,21 +157,14 @@ def fit(
     """
     if not method.terms:
         return Fitted(params=params, num_steps=0, train_seconds=0.0)
-    tx = make_optimizer(
-        method.optimizer,
-        params,
-        num_steps=training.num_steps,
-        trainable=method.trainable,
-        teacher=method.teacher,
-    )
+    tx = method.make_tx(params, num_steps=training.num_steps)
     schedule = method.optimizer.schedule(training.num_steps)
 
     def log(row: dict[str, Any], params: Params) -> None:
         logbook.write({**row, "learning_rate": schedule(row["step"] - 1), **probe(params)})
 
-    checkpoints = Checkpoints(logbook.directory, config=logbook.config)
     start = time.monotonic()
-    try:
+    with contextlib.closing(Checkpoints(logbook.directory, config=logbook.config)) as checkpoints:
         state, position = _start(checkpoints, params, tx, mesh)
         logbook.rewind(int(state.step))
         if int(state.step) < training.num_steps:
@@ -189,10 +182,7 @@ def fit(
                 checkpoints=checkpoints,
                 log=log,
             )
-    finally:
-        checkpoints.close()
-    seconds = time.monotonic() - start
-    return Fitted(params=state.params, num_steps=training.num_steps, train_seconds=seconds)
+    return Fitted(state.params, training.num_steps, time.monotonic() - start)
 
 
 def _start(

@@ -128,6 +128,7 @@ class ImageSplit:
     Attributes:
         description: `name[split]`, for messages.
         label_names: What the labels stand for.
+        absent: Those of them that are no class of the data set.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class ImageSplit:
         own_names = tuple(n.replace("_", " ") for n in self._records.features["label"].names)
         self.label_names = tuple(class_names) or own_names
         self._label_map = _label_map(own_names, self.label_names, self.description)
+        self.absent = tuple(name for name in self.label_names if name not in own_names)
         self._size = image_size
         self._cache = _new_cache(len(self), image_size)
         self._labels = np.full(len(self), -1, np.int32)
