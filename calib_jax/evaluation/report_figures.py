@@ -190,7 +190,9 @@ def _draw_bins(top: Axes, bottom: Axes, bins: Reliability, of: Style) -> None:
         hatch="////",
         linewidth=1,
     )
-    top.text(4, 90, f"ECE {100 * bins.expected_calibration_error():.1f} %", color=_INK)
+    # Above the bars: inside, a full bin of low confidence would cover it.
+    ece = f"ECE {100 * bins.expected_calibration_error():.1f} %"
+    top.set_title(f"{top.get_title()}\n{ece}", fontsize=12, color=_INK)
     share = 100 * bins.count[filled] / bins.count.sum()
     bottom.bar(left, share, width * 0.92, align="edge", color=_MUTED)
 
