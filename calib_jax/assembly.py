@@ -1,28 +1,18 @@
-"""An experiment made ready: texts tokenised, models and data opened, all of it checked."""
+"""An experiment made ready: its data opened and checked, its models trained, tested, exported."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tokenizers import Tokenizer
 
+from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
 from calib_jax.core import rngs, settings
 from calib_jax.core.errors import ConfigError
-from calib_jax.core.sharding import replicated
-from calib_jax.core.trees import regex_mask
 from calib_jax.core.types import Params
-from calib_jax.data.captions import (
-    CaptionTable,
-    class_prompts,
-    read_tokenizer,
-    tokenize,
-    word_tokenizer,
-)
 from calib_jax.data.datasets.prepared import ImageSplit, Split
 from calib_jax.data.pipeline import CaptionedImages, training_batches
 from calib_jax.evaluation.diagnostics import spectrum
@@ -31,114 +21,13 @@ from calib_jax.evaluation.predict import Predictor
 from calib_jax.evaluation.shifts import classification_metrics
 from calib_jax.experiment import PRETRAIN, Experiment, Stage
 from calib_jax.methods.method import Method
-from calib_jax.models.encoder import Encoder
-from calib_jax.models.weights.openai import read_openai, to_openai, write_openai
-from calib_jax.objectives.views import Tables
+from calib_jax.models.weights.export import write_model
+from calib_jax.texts import Texts
 from calib_jax.training.history import History
-from calib_jax.training.loop import Fitted, Logbook, fit, initial_params
+from calib_jax.training.loop import BatchIterator, Fitted, Logbook, fit, initial_params
 from calib_jax.training.workdir import Workdir
 
-WEIGHTS_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer.json"
 _PROBE_SIZE = 512
-
-
-@dataclasses.dataclass(frozen=True)
-class Texts:
-    """What needs no images: checked first.
-
-    Attributes:
-        encoder: The towers.
-        tokenizer: The pre-trained model's, or one that knows the words of all captions.
-        tables: The tokenised captions and prompts of each phase.
-        pretrained: The parameters that the config's folder holds, or None where it names none.
-    """
-
-    encoder: Encoder
-    tokenizer: Tokenizer
-    tables: dict[str, Tables]
-    pretrained: Params | None
-
-
-def read_texts(experiment: Experiment, mesh: Mesh) -> Texts:
-    """The texts of every phase, and the pre-trained model.
-
-    Raises:
-        ConfigError: A word, a regex or the pre-trained model does not fit.
-    """
-    encoder = Encoder(experiment.model)
-    tokenizer = _make_tokenizer(experiment)
-    tables = {}
-    for name, method, stage in experiment.phases():
-        tables[name] = _make_tables(experiment, stage, tokenizer, mesh)
-        shapes = jax.eval_shape(functools.partial(_initial_params, method, encoder), tables[name])
-        if name == PRETRAIN:
-            # Its export comes after hours of training: try it on empty arrays now.
-            to_openai(experiment.model, jax.tree.map(_empty, shapes["encoder"]))
-        if method.terms:
-            try:
-                regex_mask(shapes, method.trainable)
-            except ConfigError as error:
-                where = "pretrain_method" if name == PRETRAIN else f"methods.{name}"
-                raise ConfigError(f"{where}.{error}") from None
-    return Texts(encoder, tokenizer, tables, _read_pretrained(experiment))
-
-
-def _initial_params(method: Method, encoder: Encoder, tables: Tables) -> Params:
-    return initial_params(method, encoder, encoder.init(rngs.key(0, 0, "encoder")), tables, 0)
-
-
-def _empty(shape: jax.ShapeDtypeStruct) -> np.ndarray:
-    return np.broadcast_to(np.zeros((), shape.dtype), shape.shape)
-
-
-def _make_tokenizer(experiment: Experiment) -> Tokenizer:
-    if experiment.pretrained:
-        return read_tokenizer(pathlib.Path(experiment.pretrained) / TOKENIZER_FILE)
-    prompts = CaptionTable(experiment.finetune.class_names, experiment.evaluation.templates)
-    tables = [prompts, *(stage.captions() for _, _, stage in experiment.phases())]
-    return word_tokenizer(text for table in tables for text in table.texts())
-
-
-def _make_tables(experiment: Experiment, stage: Stage, tokenizer: Tokenizer, mesh: Mesh) -> Tables:
-    text = experiment.model.text
-    captions = tokenize(tokenizer, stage.captions().texts())
-    prompts = class_prompts(
-        tokenizer, experiment.finetune.class_names, experiment.evaluation.templates
-    )
-    vocab_size = tokenizer.get_vocab_size()
-    if text.vocab_size < vocab_size:
-        raise ConfigError(
-            f"model.text.vocab_size: got {text.vocab_size}, expected at least the "
-            f"{vocab_size} words of the tokenizer. Set model.text.vocab_size={vocab_size}."
-        )
-    longest = max(captions.shape[-1], prompts.shape[-1])
-    if text.context_length < longest:
-        raise ConfigError(
-            f"model.text.context_length: got {text.context_length}, expected at least the "
-            f"{longest} tokens of the longest caption. Set model.text.context_length={longest}."
-        )
-    everywhere = replicated(mesh)
-    return Tables(
-        captions=jax.device_put(captions, everywhere),
-        class_tokens=jax.device_put(prompts, everywhere),
-    )
-
-
-def _read_pretrained(experiment: Experiment) -> Params | None:
-    if not experiment.pretrained:
-        return None
-    path = pathlib.Path(experiment.pretrained) / WEIGHTS_FILE
-    model = experiment.model
-    found, params = read_openai(path, activation=model.activation)
-    for part in ("vision", "text", "embed_dim"):
-        expected, got = (settings.to_dict(getattr(config, part)) for config in (model, found))
-        changes = list(settings.differences(expected, got, f"model.{part}"))
-        if changes:
-            raise ConfigError(
-                f"pretrained: {path} holds another model: {'; '.join(changes)}. "
-                "Set the model's fields to these, or choose another folder."
-            )
-    return params
 
 
 class Assembly:
@@ -169,13 +58,16 @@ class Assembly:
         if absent:
             raise ConfigError(
                 f"finetune.class_names: {len(absent)} of the {len(class_names)} are no class of "
-                f"{self.splits[evaluation.id_name].description}, first {absent[0]!r}. Remove them."
+                f"{self.splits[evaluation.id_name].description}, first {absent[0]!r}. Remove them, "
+                "or choose another id_split."
             )
         self._images = {}
         for name, method, stage in experiment.phases():
+            if not method.terms:
+                continue
             splits = [self._open(source.split, stage.class_names) for source in stage.sources]
             self._images[name] = CaptionedImages(stage.sources, splits, stage.captions())
-            if method.terms and len(self._images[name]) < stage.training.batch_size:
+            if len(self._images[name]) < stage.training.batch_size:
                 field = PRETRAIN if name == PRETRAIN else "finetune"
                 raise ConfigError(
                     f"{field}.training.batch_size: got {stage.training.batch_size}, expected at "
@@ -194,10 +86,7 @@ class Assembly:
         name, method, stage = self._experiment.phases()[0]
         start = jax.jit(self._texts.encoder.init)(rngs.key(seed, 0, "encoder"))
         params = self.fit(name, method, stage, start, seed).params["encoder"]
-        folder = self._workdir.pretrained(seed)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_openai(folder / WEIGHTS_FILE, self._experiment.model, params)
-        self._texts.tokenizer.save(str(folder / TOKENIZER_FILE))
+        self._write_model(self._workdir.pretrained(seed), params)
         return params
 
     def fit(
@@ -235,18 +124,50 @@ class Assembly:
                 config=settings.to_dict(self._experiment),
                 history=self.history,
             ),
-            make_batches=functools.partial(
-                training_batches,
-                self._images[name],
-                batch_size=stage.training.batch_size,
-                image_size=self._experiment.model.vision.image_size,
-                augmentation=stage.augmentation,
-                seed=seed,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-            ),
+            make_batches=lambda: self._training_batches(name, stage, seed),
             probe=probe,
         )
+
+    def _training_batches(self, name: str, stage: Stage, seed: int) -> BatchIterator:
+        return training_batches(
+            self._images[name],
+            batch_size=stage.training.batch_size,
+            image_size=self._texts.encoder.config.vision.image_size,
+            augmentation=stage.augmentation,
+            resize=self._experiment.resize,
+            seed=seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def export(self, folder: pathlib.Path, name: str, method: Method, params: Params) -> None:
+        """Writes a model for other tools: Hugging Face files, and the classifier beside them.
+
+        Args:
+            folder: Is complete as soon as it is there.
+            name: The method's.
+            method: Makes the head.
+            params: `{"encoder": ..., "classifier": ...}`.
+        """
+        partial = folder.with_name(f"{folder.name}.partial")
+        self._write_model(partial, params["encoder"])
+        head = self.predictor(name, method).head(params)
+        write_head(partial / CLASSIFIER_FILE, head, self._experiment.finetune.class_names)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+
+    def _write_model(self, folder: pathlib.Path, params: Params) -> None:
+        tokenizer = self._texts.tokenizer
+        folder.mkdir(parents=True, exist_ok=True)
+        write_model(
+            folder,
+            self._texts.encoder.config,
+            params,
+            bos=tokenizer.bos,
+            eot=tokenizer.eot,
+            pad=tokenizer.pad,
+        )
+        tokenizer.save(folder, context_length=self._texts.encoder.config.text.context_length)
 
     def predictor(self, name: str, method: Method) -> Predictor:
         """What predicts splits with a method's classifier."""
@@ -256,18 +177,20 @@ class Assembly:
             self._texts.tables[name],
             mesh=self._mesh,
             batch_size=self._experiment.evaluation.batch_size,
+            cache=pathlib.Path(self._experiment.cache_dir).expanduser() / "heads",
         )
 
     def _open(self, split: Split, class_names: tuple[str, ...]) -> ImageSplit:
         """A split, opened and decoded once however many sources and sets name it."""
-        key = (split.name, split.split, *class_names)
+        key = (type(split).__name__, split.name, split.split, *class_names)
         if key not in self._opened:
             self._opened[key] = ImageSplit(
                 split,
                 # What this run has prepared comes before a namesake that was there already.
                 (self._workdir.data, pathlib.Path(self._experiment.data_dir)),
-                image_size=self._experiment.model.vision.image_size,
+                image_size=self._texts.encoder.config.vision.image_size,
                 class_names=class_names,
+                resize=self._experiment.resize,
             )
             self._opened[key].image(0)
         return self._opened[key]

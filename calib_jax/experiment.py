@@ -9,10 +9,11 @@ from jax.sharding import Mesh
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.sharding import check_batch_size
 from calib_jax.data.captions import CaptionTable
+from calib_jax.data.images import Resize
 from calib_jax.data.pipeline import Augmentation, Source
 from calib_jax.evaluation.evaluate import Evaluation
 from calib_jax.methods.method import Method
-from calib_jax.models.clip import ClipConfig
+from calib_jax.models.config import ClipConfig, Compute
 from calib_jax.training.loop import Training
 
 PRETRAIN = "pretrain"
@@ -23,13 +24,13 @@ class Stage:
     """Captioned images and how long to train on them.
 
     Attributes:
-        sources: The images and their captions.
-        class_names: What the captions call the classes.
+        sources: The images and their captions; none where nothing is trained.
+        class_names: What the captions call the classes; none: what the ID data set calls them.
         augmentation: Random views.
         training: Steps and batches.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...] = ()
     class_names: tuple[str, ...]
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     training: Training = dataclasses.field(default_factory=Training)
@@ -41,15 +42,45 @@ class Stage:
 
 
 @dataclasses.dataclass(kw_only=True)
+class Export:
+    """What the end of a run leaves for other tools, in the Hugging Face layout.
+
+    Attributes:
+        models: Every trained method's model, with its classifier.
+        teacher: The EMA teachers too.
+        wise_ft: Interpolations `(1 - a) pretrained + a finetuned` of the weights too, for these a
+            (WiSE-FT, arXiv 2109.01903, eq. 1); the classifier is interpolated likewise.
+    """
+
+    models: bool = True
+    teacher: bool = False
+    wise_ft: tuple[float, ...] = ()
+
+    def validate(self) -> None:
+        """Raises a ConfigError for a share outside 0..1 or given twice."""
+        distinct = set(self.wise_ft)
+        if len(distinct) < len(self.wise_ft) or not all(0 <= a <= 1 for a in distinct):
+            raise ConfigError(
+                f"export.wise_ft: got {self.wise_ft}, expected distinct numbers in 0..1. "
+                "Correct them."
+            )
+
+
+@dataclasses.dataclass(kw_only=True)
 class Experiment:
     """Everything that a run depends on.
 
     Attributes:
         name: A word.
         title: The report's headline.
-        model: The towers.
-        pretrained: A folder with `model.safetensors` (OpenAI's naming) and `tokenizer.json`; empty:
-            pre-train.
+        model: The towers; None takes those of `pretrained`.
+        compute: How the towers are computed.
+        pretrained: A CLIP model: a hub id (`openai/clip-vit-base-patch16`), a folder (Hugging Face,
+            open_clip, or what a pre-training run has written) or an OpenAI file; empty: pre-train.
+        image_size: Side of the images in pixels; 0 is the model's own. For another, the position
+            embeddings of `pretrained` are interpolated.
+        tokenizer: A hub id or a folder; empty: that of `pretrained`, or, where this run
+            pre-trains, one of the words of all captions.
         pretrain_method: How to pre-train.
         pretrain: On what to pre-train, where `pretrained` is empty.
         finetune: What every method is fine-tuned on, and for how long.
@@ -57,15 +88,21 @@ class Experiment:
         evaluation: What every method is tested on.
         seeds: Each is a whole run, pre-training included unless `pretrained` names a model.
         data_dir: The folder of prepared TFDS data sets.
+        resize: How images get the model's size: `exact`, or faster `crop` or `device`.
         prepare: Functions `(data_dir, output_dir)` that write further data sets, once.
         tuned_on: What the hyper-parameters of this config were chosen on, for the report.
+        export: What is left for other tools at the end.
+        cache_dir: Where zero-shot heads of many prompts are kept, for any run.
         fsdp: Devices that share each parameter; 1 replicates them.
     """
 
     name: str
     title: str
-    model: ClipConfig
+    model: ClipConfig | None = None
+    compute: Compute = dataclasses.field(default_factory=Compute)
     pretrained: str = ""
+    image_size: int = 0
+    tokenizer: str = ""
     pretrain_method: Method | None = None
     pretrain: Stage | None = None
     finetune: Stage
@@ -73,14 +110,18 @@ class Experiment:
     evaluation: Evaluation
     seeds: tuple[int, ...] = (0,)
     data_dir: str = "data"
+    resize: Resize = "exact"
     prepare: tuple[Callable[[pathlib.Path, pathlib.Path], None], ...] = ()
     tuned_on: str = "nothing: defaults of the papers"
+    export: Export = dataclasses.field(default_factory=Export)
+    cache_dir: str = "~/.cache/calib_jax"
     fsdp: int = 1
 
     def validate(self, mesh: Mesh) -> None:
         """Raises a ConfigError for the first setting that is out of range or missing."""
-        self.model.validate()
+        self.compute.validate("compute")
         self.evaluation.validate()
+        self.export.validate()
         check_batch_size(self.evaluation.batch_size, mesh, field="evaluation.batch_size")
         distinct = set(self.seeds)
         if not distinct or len(distinct) < len(self.seeds) or not distinct <= set(range(2**16)):
@@ -92,14 +133,38 @@ class Experiment:
         if not self.pretrained and (self.pretrain is None or self.pretrain_method is None):
             raise ConfigError(
                 "pretrained: got an empty name and no pretrain stage, expected one of them. "
-                "Name a folder with model.safetensors, or set pretrain and pretrain_method."
+                "Name a model, or set pretrain and pretrain_method."
             )
+        self._validate_model()
         for name, method, stage in self.phases():
             field = PRETRAIN if name == PRETRAIN else "finetune"
             stage.training.validate(mesh, field=f"{field}.training")
             stage.augmentation.validate(field=f"{field}.augmentation")
             where = "pretrain_method" if name == PRETRAIN else f"methods.{name}"
             method.validate(where, num_steps=stage.training.num_steps)
+            if method.terms and not stage.sources:
+                raise ConfigError(
+                    f"{field}.sources: got none, but {where} is trained on them. Name the images."
+                )
+            if method.terms and self.evaluation.validation is None:
+                raise ConfigError(
+                    f"evaluation.validation: got None, but {where} is trained. Name a split of the "
+                    "training distribution that no number is reported on."
+                )
+
+    def _validate_model(self) -> None:
+        if self.model is not None:
+            self.model.validate()
+        elif not self.pretrained:
+            raise ConfigError(
+                "model: got None, expected the towers to pre-train. Set model=presets.vit_b16(), "
+                "or name a pre-trained model."
+            )
+        if self.image_size < 0 or (self.image_size and not self.pretrained):
+            raise ConfigError(
+                f"image_size: got {self.image_size}, expected 0, or the size at which a pretrained "
+                "model is to be used. Set model.vision.image_size where the run pre-trains."
+            )
 
     def phases(self) -> list[tuple[str, Method, Stage]]:
         """Every training of one seed, in order."""
@@ -133,7 +198,8 @@ def select(
         return experiment
     if variant in experiment.methods:
         return dataclasses.replace(experiment, methods={variant: experiment.methods[variant]})
-    if variant != "tune":
+    held_out = experiment.evaluation.validation
+    if variant != "tune" or held_out is None:
         known = ("tune", *experiment.methods)
         raise ConfigError(
             f"--config: got variant {variant!r}, expected one of {', '.join(known)}."
@@ -142,7 +208,7 @@ def select(
     evaluation = dataclasses.replace(
         experiment.evaluation,
         id_name="held-out",
-        id_split=experiment.evaluation.validation,
+        id_split=held_out,
         shifts={},
         near={},
         far={},

@@ -7,16 +7,22 @@ import time
 import zlib
 from typing import Any
 
+import jax
+import numpy as np
 import rich
 
-from calib_jax.assembly import WEIGHTS_FILE, Assembly, read_texts
+from calib_jax.assembly import Assembly
 from calib_jax.core import settings
 from calib_jax.core.sharding import make_mesh
+from calib_jax.core.trees import interpolate
+from calib_jax.core.types import Params
 from calib_jax.evaluation.evaluate import evaluate
 from calib_jax.evaluation.report import write_report
 from calib_jax.evaluation.report_tables import terminal_table
 from calib_jax.evaluation.results import collect, example_images
-from calib_jax.experiment import Experiment
+from calib_jax.experiment import Experiment, Export
+from calib_jax.texts import Texts, read_texts, with_class_names
+from calib_jax.training.loop import Fitted
 from calib_jax.training.workdir import Workdir, read_json, write_json
 
 
@@ -35,8 +41,9 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     settings.check_types(experiment, Experiment, "config")
     mesh = make_mesh(fsdp=experiment.fsdp)
     experiment.validate(mesh)
+    experiment = with_class_names(experiment)
     texts = read_texts(experiment, mesh)
-    config = _identity(experiment)
+    config = _identity(experiment, texts)
     with Workdir(path).opened(config) as workdir:
         for prepare in experiment.prepare:
             prepare(pathlib.Path(experiment.data_dir), workdir.data)
@@ -67,15 +74,19 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         write_report(workdir.report, results, assembly.history.rows(), examples)
     rich.print(terminal_table(results))
     rich.print(f"Report: {workdir.report}")
+    if workdir.models.exists():
+        rich.print(f"Models: {workdir.models}")
     return results
 
 
-def _identity(experiment: Experiment) -> dict[str, Any]:
+def _identity(experiment: Experiment, texts: Texts) -> dict[str, Any]:
     """The config, and a checksum of the weights it names: a path alone does not tell the model."""
     config = settings.to_dict(experiment)
-    if experiment.pretrained:
-        weights = pathlib.Path(experiment.pretrained) / WEIGHTS_FILE
-        config["pretrained_crc32"] = zlib.crc32(weights.read_bytes())
+    if texts.pretrained is not None:
+        checksum = 0
+        for leaf in jax.tree.leaves(texts.pretrained):
+            checksum = zlib.crc32(np.ascontiguousarray(leaf).data, checksum)
+        config["pretrained_crc32"] = checksum
     return config
 
 
@@ -107,5 +118,20 @@ def _record(
             bar=f"evaluate {name}",
         ),
     }
+    for variant, params in _exported(fitted, experiment.export).items():
+        folder = workdir.model("_".join(filter(None, (name, variant))), seed)
+        assembly.export(folder, name, method, params)
     write_json(path, record)
     return record
+
+
+def _exported(fitted: Fitted, export: Export) -> dict[str, Params]:
+    """The models to export of a trained method, by the end of their names."""
+    if not fitted.num_steps:
+        return {}
+    models = {"": fitted.params} if export.models else {}
+    if export.teacher and fitted.teacher is not None:
+        models["teacher"] = fitted.teacher
+    for share in export.wise_ft:
+        models[f"wise_{share:g}"] = interpolate(fitted.start, fitted.params, share)
+    return models

@@ -1,24 +1,13 @@
-import json
-
 import jax
 import pytest
 
 from calib_jax import assembly
-from calib_jax.assembly import Assembly, read_texts
+from calib_jax.assembly import Assembly
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.core.sharding import make_mesh
 from calib_jax.data.datasets.prepared import Split
+from calib_jax.texts import read_texts
 from calib_jax.training.workdir import Workdir
-
-
-def test_texts_of_every_phase(tiny_experiment):
-    texts = read_texts(tiny_experiment(), make_mesh())
-    assert list(texts.tables) == ["pretrain", "zero_shot", "finetune", "carot"]
-    assert texts.tables["carot"].captions.shape == (6, 8)
-    assert texts.tables["carot"].class_tokens.shape == (3, 1, 8)
-    assert texts.pretrained is None
-    words = {"a", "photo", "picture", "of", "red", "green", "dark", "blue", "."}
-    assert set(texts.tokenizer.get_vocab()) == words | {"[PAD]", "[BOS]", "[EOT]"}
 
 
 def test_splits_that_are_named_twice_are_opened_once(tiny_experiment, tmp_path, monkeypatch):
@@ -69,25 +58,6 @@ def test_a_test_image_that_cannot_be_read_is_found_at_the_start(
             Assembly(experiment, texts, Workdir(tmp_path), mesh)
     finally:
         records.write_bytes(content)
-
-
-def test_pretrained_tokenizer(tiny_experiment, tmp_path):
-    experiment = tiny_experiment(pretrained=str(tmp_path))
-    path = tmp_path / "tokenizer.json"
-    with pytest.raises(ConfigError, match=r"pretrained: no tokenizer.json in"):
-        read_texts(experiment, make_mesh())
-    path.write_text("{")
-    with pytest.raises(ConfigError, match=r"pretrained: .*tokenizer.json cannot be read \("):
-        read_texts(experiment, make_mesh())
-    texts = read_texts(tiny_experiment(), make_mesh())
-    content = json.loads(texts.tokenizer.to_str())
-    content["model"]["vocab"]["<|endoftext|>"] = content["model"]["vocab"].pop("[EOT]")
-    path.write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match=r"tokenizer.json has no token '\[EOT\]', expected"):
-        read_texts(experiment, make_mesh())
-    texts.tokenizer.save(str(path))
-    with pytest.raises(ConfigError, match=r"weights: got no file at .*model.safetensors"):
-        read_texts(experiment, make_mesh())
 
 
 def test_a_missing_split_names_what_is_there(tiny_experiment, tmp_path):

@@ -14,6 +14,7 @@ from calib_jax.core.errors import ConfigError
 from calib_jax.core.sharding import make_mesh
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+SIZES = {"cifar10": 50_000}
 CONFIGS = sorted((ROOT / "configs").rglob("*.py"))
 
 
@@ -58,9 +59,13 @@ def test_both_cifar_configs_describe_the_same_model():
 
 
 def span(split):
-    """(data set, split, first index, index behind the last) of `train[:45000]`."""
-    base, start, stop = re.fullmatch(r"(\w+)(?:\[(\d*):(\d*)\])?", split.split).groups()
-    return split.name, base, int(start or 0), int(stop) if stop else math.inf
+    """(data set, split, first index, index behind the last) of `train[:45000]` or `train[:90%]`."""
+    base, start, stop = re.fullmatch(r"(\w+)(?:\[(\d*%?):(\d*%?)\])?", split.split).groups()
+
+    def index(text):
+        return int(text[:-1]) * SIZES[split.name] // 100 if text.endswith("%") else int(text)
+
+    return split.name, base, index(start or "0"), index(stop) if stop else math.inf
 
 
 def trained_on(experiment):
@@ -77,7 +82,7 @@ def evaluated_on(experiment):
 def test_nothing_is_trained_on_what_is_evaluated_on(path):
     """Of all configs together: one may start from the weights that another has trained."""
     tested = evaluated_on(load(path).get_config())
-    assert len(tested) >= 4
+    assert tested
     for other in CONFIGS:
         for trained in trained_on(load(other).get_config()):
             name, base, start, stop = span(trained)
@@ -96,6 +101,18 @@ def test_cifar10_holds_images_out(name):
         if split.name == "cifar10":
             assert span(split) == ("cifar10", "train", 0, 45_000)
     assert span(experiment.evaluation.validation) == ("cifar10", "train", 45_000, math.inf)
+
+
+def test_the_sample_of_imagenet_needs_no_weights():
+    module = load(ROOT / "configs" / "imagenet" / "zero_shot.py")
+    sample = module.get_config("sample")
+    sample.validate(make_mesh())
+    assert sample.pretrained == "" and sample.model is not None
+    assert not any(method.terms for _, method, _ in sample.phases())
+    assert len(sample.finetune.class_names) == 1000
+    assert len(sample.evaluation.templates) == 80
+    with pytest.raises(ConfigError, match="got variant 'smaple', expected sample"):
+        module.get_config("smaple")
 
 
 def config_classes(value, found):

@@ -233,7 +233,7 @@ def test_another_model_under_the_same_path_is_noticed(finished, from_pretrained,
     experiment = from_pretrained(pretrained=str(folder), methods={"zero_shot": zero_shot()})
     run(experiment, tmp_path / "run")
     weights = safetensors.numpy.load_file(folder / "model.safetensors")
-    weights["visual.proj"] = weights["visual.proj"] + 1
+    weights["visual_projection.weight"] += 1
     safetensors.numpy.save_file(weights, folder / "model.safetensors")
     with pytest.raises(ConfigError, match=r"1 fields differ: pretrained_crc32: \d+ -> \d+"):
         run(experiment, tmp_path / "run")
@@ -314,16 +314,12 @@ def test_a_damaged_checkpoint_is_refused(finished, tmp_path):
         ),
         (lambda e: setattr(e, "fsdp", 3), r"fsdp: got 3, expected a divisor of the 8 devices"),
         (
-            lambda e: setattr(e.model.vision, "num_heads", 2),
-            r"vision.num_heads: got 2, expected vision.width / 64",
-        ),
-        (
             lambda e: setattr(e.finetune.training, "batch_size", 32),
             r"finetune.training.batch_size: got 32, expected at most the 24 training images",
         ),
         (
             lambda e: setattr(e, "pretrained", "no_such_folder"),
-            r"pretrained: no tokenizer.json in no_such_folder",
+            r"pretrained: got 'no_such_folder', expected a folder, or a hub id",
         ),
     ],
 )

@@ -24,7 +24,8 @@ Rule = tuple[str, tuple[str | None, ...]]
 
 FSDP_RULES: tuple[Rule, ...] = (
     (r".*/token_embedding$", (FSDP_AXIS, None)),
-    (r".*/patch/kernel$", (None, None, None, FSDP_AXIS)),
+    # Convolutions, whose kernels have four axes, the output channels last.
+    (r".*/(patch|conv_\d|shortcut_conv)/kernel$", (None, None, None, FSDP_AXIS)),
     (r".*/kernel$", (None, FSDP_AXIS)),
     (r".*", ()),
 )

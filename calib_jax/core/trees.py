@@ -10,6 +10,8 @@ import jax
 
 from calib_jax.core.errors import ConfigError, nearest
 
+_STATISTIC = re.compile(r"norm(_\d+)?/(mean|var)$")
+
 
 def path_name(path: jax.tree_util.KeyPath) -> str:
     """The slash-separated name of a leaf, `optimizer state` indices and fields included."""
@@ -43,6 +45,43 @@ def regex_mask(tree: Any, patterns: Sequence[str]) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, _: any(pattern.match(path_name(path)) for pattern in compiled), tree
     )
+
+
+def interpolate(first: Any, second: Any, share: float) -> Any:
+    """`(1 - share) first + share second`, leaf by leaf, exact at 0 and 1."""
+    return jax.tree.map(lambda a, b: (1 - share) * a + share * b, first, second)
+
+
+def trainable_mask(tree: Any, patterns: Sequence[str]) -> Any:
+    """A tree of bools: `regex_mask`, but False for the statistics of batch norms.
+
+    They are parameters by name alone (`norm_1/mean`, `shortcut_norm/var`): neither gradients nor
+    weight decay may move them.
+
+    Args:
+        tree: Arrays or shapes.
+        patterns: Regular expressions, as `regex_mask` takes them.
+
+    Raises:
+        ConfigError: As `regex_mask`, or a pattern matches statistics alone.
+    """
+    mask = regex_mask(tree, patterns)
+    names = leaf_names(tree)
+    for pattern in patterns:
+        matched = [name for name in names if re.match(pattern, name)]
+        if all(map(is_statistic, matched)):
+            raise ConfigError(
+                f"trainable: regex {pattern!r} matches only statistics of batch norms (such as "
+                f"{matched[0]!r}), expected parameters. They are never trained: remove it."
+            )
+    return jax.tree_util.tree_map_with_path(
+        lambda path, matches: matches and not is_statistic(path_name(path)), mask
+    )
+
+
+def is_statistic(name: str) -> bool:
+    """Whether a leaf of this name is the mean or the variance of a batch norm."""
+    return _STATISTIC.search(name) is not None
 
 
 def count(tree: Any) -> int:

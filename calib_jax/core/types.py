@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 
 Params = Mapping[str, Any]
 """A tree of arrays keyed by the names of the Linen modules."""
@@ -24,16 +24,18 @@ class Batch:
     """One training batch; pixels stay uint8 until the encoder normalises them.
 
     Attributes:
-        image: Pixels in 0..255.
+        image: Pixels in 0..255; with taps, of a canvas larger than the model's images.
         label: Class indices.
         caption: Rows of the caption table `Int[rows t]`.
         mask: False on padding rows.
+        taps: What `resampling.resample` makes the model's images with, where the device resizes.
     """
 
     image: UInt8[Array | np.ndarray, "b h w 3"]
     label: Int[Array | np.ndarray, " b"]
     caption: Int[Array | np.ndarray, " b"]
     mask: Bool[Array | np.ndarray, " b"]
+    taps: Int32[Array | np.ndarray, "b 2 o k"] | None = None
 
 
 @jax.tree_util.register_dataclass

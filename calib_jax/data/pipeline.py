@@ -13,7 +13,7 @@ from calib_jax.core.errors import ConfigError
 from calib_jax.core.types import Batch
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.datasets.prepared import ImageSplit, Split
-from calib_jax.data.images import Pixels, random_resized_crop
+from calib_jax.data.images import Framing, Pixels, Resize
 
 Style = Callable[[Pixels, np.random.Generator], Pixels]
 
@@ -29,7 +29,7 @@ class Source:
     Attributes:
         split: The images.
         templates: One is drawn at random for each image and epoch.
-        style: A picture transformation, applied before the augmentation.
+        style: A picture transformation of the stored pixels, applied before the augmentation.
     """
 
     split: Split
@@ -42,8 +42,8 @@ class Augmentation:
     """Random views of the training images.
 
     Attributes:
-        crop_scale: Smallest and largest share of the area that a random resized crop keeps;
-            (1, 1) takes the whole image.
+        crop_scale: Smallest and largest share of the stored image's area that a random resized
+            crop keeps; (1, 1) takes CLIP's evaluation view.
         flip: Mirror half of the images.
     """
 
@@ -81,11 +81,11 @@ class CaptionedImages:
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> tuple[int, Pixels, int]:
-        """The source's number, the pixels, and the class in the caption table's order."""
+        """The source's number, the stored pixels, the class in the caption table's order."""
         number = int(np.searchsorted(self._ends, index, side="right"))
         split = self._splits[number]
         local = index - (int(self._ends[number - 1]) if number else 0)
-        return number, split.image(local), split.label(local)
+        return number, split.stored(local), split.label(local)
 
     def style(self, number: int) -> Style | None:
         """The style of a source."""
@@ -104,6 +104,7 @@ def training_batches(
     image_size: int,
     augmentation: Augmentation,
     seed: int,
+    resize: Resize = "exact",
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator[Batch]:
@@ -115,9 +116,10 @@ def training_batches(
     Args:
         images: All training images.
         batch_size: Of all processes together.
-        image_size: Side of the square pixels.
+        image_size: Side of the model's images.
         augmentation: Random views.
         seed: Of the order, the captions and the views.
+        resize: How the views get the image size.
         process_index: Which share of each batch is this process's.
         process_count: The number of shares.
 
@@ -130,17 +132,22 @@ def training_batches(
             "images. Lower it."
         )
 
+    framing = Framing(image_size, resize)
+
     def view(element: tuple[int, Pixels, int], rng: np.random.Generator) -> dict[str, Any]:
         number, pixels, label = element
         style = images.style(number)
         if style is not None:
             pixels = style(pixels, rng)
-        if augmentation.crop_scale != (1.0, 1.0):
-            pixels = random_resized_crop(pixels, image_size, rng, scale=augmentation.crop_scale)
+        if tuple(augmentation.crop_scale) == (1.0, 1.0):
+            frame = framing.whole(pixels)
+        else:
+            frame = framing.random(pixels, rng, scale=augmentation.crop_scale)
         if augmentation.flip and rng.random() < 0.5:
-            pixels = pixels[:, ::-1]
+            frame = frame.mirrored()
         caption = images.caption(number, label, rng)
-        return {"image": pixels, "label": np.int32(label), "caption": np.int32(caption)}
+        arrays = {"image": frame.pixels, "label": np.int32(label), "caption": np.int32(caption)}
+        return arrays if frame.taps is None else {**arrays, "taps": frame.taps}
 
     local_size = batch_size // process_count
     dataset = (
@@ -187,19 +194,26 @@ def evaluation_batches(
     def load(number: int) -> Batch:
         start = number * batch_size + process_index * local_size
         rows = [int(index) for index in indices[start : start + local_size]]
-        pixels = [images.image(row) for row in rows]
-        image = np.zeros((local_size, *images.image(0).shape), np.uint8)
+        frames = [images.frame(row) for row in rows]
+        like = frames[0] if frames else images.frame(0)
+        taps = [frame.taps for frame in frames if frame.taps is not None]
         label = np.zeros(local_size, np.int32)
-        if pixels:
-            image[: len(pixels)] = np.stack(pixels)
-            label[: len(pixels)] = [images.label(row) for row in rows]
+        label[: len(rows)] = [images.label(row) for row in rows]
         return Batch(
-            image=image,
+            image=_padded([frame.pixels for frame in frames], like.pixels, local_size),
             label=label,
             caption=np.zeros(local_size, np.int32),
-            mask=np.arange(local_size) < len(pixels),
+            mask=np.arange(local_size) < len(rows),
+            taps=None if like.taps is None else _padded(taps, like.taps, local_size),
         )
 
     dataset = grain.MapDataset.range(num_batches).map(load)
     options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_PREFETCH_BATCHES)
     return iter(dataset.to_iter_dataset(options))
+
+
+def _padded(arrays: Sequence[np.ndarray], like: np.ndarray, length: int) -> np.ndarray:
+    """The arrays in one, then zeros."""
+    padded = np.zeros((length, *like.shape), like.dtype)
+    padded[: len(arrays)] = arrays if arrays else 0
+    return padded

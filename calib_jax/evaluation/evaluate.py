@@ -24,7 +24,8 @@ class Evaluation:
     Attributes:
         id_name: What the report calls the in-distribution test split.
         id_split: The in-distribution test split.
-        validation: Of the training distribution; hyper-parameters are chosen on it.
+        validation: Of the training distribution; hyper-parameters are chosen on it. None where
+            nothing is trained.
         shifts: Test splits of the same classes under distribution shift.
         near: OOD sets whose classes are close to the known ones.
         far: OOD sets that have little to do with them.
@@ -36,7 +37,7 @@ class Evaluation:
 
     id_name: str = "clean"
     id_split: Split
-    validation: Split
+    validation: Split | None = None
     shifts: dict[str, Split] = dataclasses.field(default_factory=dict)
     near: dict[str, Split] = dataclasses.field(default_factory=dict)
     far: dict[str, Split] = dataclasses.field(default_factory=dict)
@@ -66,7 +67,8 @@ class Evaluation:
 
     def labelled(self) -> dict[str, Split]:
         """The splits of the known classes, by name."""
-        return {VALIDATION: self.validation, self.id_name: self.id_split, **self.shifts}
+        held_out = {} if self.validation is None else {VALIDATION: self.validation}
+        return {**held_out, self.id_name: self.id_split, **self.shifts}
 
     def unknown(self) -> dict[str, Split]:
         """The OOD sets, by name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping
 from functools import partial
 
@@ -9,23 +10,31 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int32, UInt8
 from tqdm import tqdm
 
-from calib_jax.classifiers.head import Classifier, Head
+from calib_jax.classifiers.head import PROMPTS_AT_ONCE, Classifier, Head
+from calib_jax.classifiers.stored import kept_head
+from calib_jax.core.resampling import resample
 from calib_jax.core.sharding import batched
 from calib_jax.core.types import Params, Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
-from calib_jax.data.pipeline import evaluation_batches
+from calib_jax.data.pipeline import evaluation_batches, spread
 from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
 
 
 @partial(jax.jit, static_argnames="encoder")
 def features_and_logits(
-    encoder: Encoder, params: Params, head: Head, images: UInt8[Array, "b h w 3"]
+    encoder: Encoder,
+    params: Params,
+    head: Head,
+    images: UInt8[Array, "b h w 3"],
+    taps: Int32[Array, "b 2 o k"] | None = None,
 ) -> tuple[Float[Array, "b d"], Float[Array, "b c"]]:
-    """Un-normalised image features and class logits of one batch."""
+    """Un-normalised image features and class logits of one batch, resized first if with taps."""
+    if taps is not None:
+        images = resample(images, taps)
     features = encoder.encode_image(params, images)
     return features, head.logits(features)
 
@@ -41,17 +50,42 @@ class Predictor:
         *,
         mesh: Mesh,
         batch_size: int,
+        cache: pathlib.Path | None = None,
     ):
-        """Args name the model, the class prompts, the devices and the images per batch."""
+        """Keeps what it needs for any parameters and split.
+
+        Args:
+            encoder: The towers.
+            classifier: Makes the head.
+            tables: With the class prompts.
+            mesh: All devices.
+            batch_size: Images at a time, over all devices.
+            cache: Where heads of many prompts are kept; None keeps none.
+        """
         self._encoder = encoder
+        self._classifier = classifier
+        self._cache = cache
         self._mesh = mesh
         self._batch_size = batch_size
         self._class_tokens = tables.class_tokens
-        self._head = jax.jit(
-            lambda params, class_tokens: classifier.head(
-                params["classifier"], encoder, params["encoder"], class_tokens
+
+    def head(self, params: Params, *, max_prompts: int | None = None) -> Head:
+        """The head for the present parameters; one of many prompts comes from the cache.
+
+        Args:
+            params: `{"encoder": ..., "classifier": ...}`.
+            max_prompts: Take of each class only the first prompts, this many in all (at least one
+                of each).
+        """
+        tokens = self._class_tokens
+        if max_prompts is not None:
+            tokens = tokens[:, : max(1, max_prompts // len(tokens))]
+        num_prompts = tokens.shape[0] * tokens.shape[1]
+        if self._cache is None or num_prompts <= PROMPTS_AT_ONCE or jax.process_count() > 1:
+            return self._classifier.head(
+                params["classifier"], self._encoder, params["encoder"], tokens
             )
-        )
+        return kept_head(self._cache, self._classifier, self._encoder, params, tokens)
 
     def __call__(
         self,
@@ -66,17 +100,20 @@ class Predictor:
         Args:
             params: `{"encoder": ..., "classifier": ...}`.
             splits: By name.
-            limit: Take only so many examples of each, spread evenly.
+            limit: For a quick look: take only so many examples of each, spread evenly, and at most
+                1,024 prompts (of each class the first).
             bar: The title of a progress bar; None shows none.
         """
-        head = self._head(params, self._class_tokens)
-        return {
-            name: self._predict(params, head, split, limit)
-            for name, split in tqdm(splits.items(), desc=bar, unit="set", disable=bar is None)
-        }
+        head = self.head(params, max_prompts=None if limit is None else PROMPTS_AT_ONCE)
+        total = sum(len(spread(len(split), limit)) for split in splits.values())
+        with tqdm(total=total, desc=bar, unit="image", disable=bar is None) as progress:
+            return {
+                name: self._predict(params, head, split, limit, progress)
+                for name, split in splits.items()
+            }
 
     def _predict(
-        self, params: Params, head: Head, split: ImageSplit, limit: int | None
+        self, params: Params, head: Head, split: ImageSplit, limit: int | None, progress: tqdm
     ) -> Predictions:
         features, logits, labels = [], [], []
         batches = evaluation_batches(
@@ -87,14 +124,18 @@ class Predictor:
             process_count=jax.process_count(),
         )
         for batch in batches:
-            images = jax.make_array_from_process_local_data(
-                batched(self._mesh), np.asarray(batch.image)
+            images, taps = jax.tree.map(
+                lambda leaf: jax.make_array_from_process_local_data(
+                    batched(self._mesh), np.asarray(leaf)
+                ),
+                (batch.image, batch.taps),
             )
-            outputs = features_and_logits(self._encoder, params["encoder"], head, images)
+            outputs = features_and_logits(self._encoder, params["encoder"], head, images, taps)
             mask = _gather(batch.mask)
             features.append(_gather(outputs[0])[mask])
             logits.append(_gather(outputs[1])[mask])
             labels.append(_gather(batch.label)[mask])
+            progress.update(len(labels[-1]))
         return Predictions(
             logits=np.concatenate(logits),
             labels=np.concatenate(labels),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import jax
@@ -12,25 +12,29 @@ from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 
 from calib_jax.core.errors import DataError
 from calib_jax.core.types import Params
-from calib_jax.models.clip import ClipConfig, ImageTower, TextTower
+from calib_jax.models.clip import ImageTower, TextTower
+from calib_jax.models.config import ClipConfig, Compute, ResNetConfig
+from calib_jax.models.resnet import ResNetTower
 
 
 @dataclass(frozen=True)
 class Encoder:
     """A CLIP model as pure functions of its parameters; holds no arrays.
 
-    The parameters are `{"image": ..., "text": ..., "logit_scale": log of the scale}`.
-    Encoders of equal configs are equal, and share what `jax.jit` compiled for them as a
-    static argument.
+    The parameters are `{"image": ..., "text": ..., "logit_scale": log of the scale}`, the same
+    for every `compute`. Encoders of equal configs are equal, and share what `jax.jit` compiled
+    for them as a static argument.
     """
 
     config: ClipConfig
+    compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         self.config.validate()
+        self.compute.validate("compute")
 
     def __hash__(self) -> int:
-        return hash(repr(self.config))
+        return hash(repr(self))
 
     def init(self, key: Key[Array, ""]) -> Params:
         """Returns float32 parameters drawn as OpenAI's CLIP draws them."""
@@ -39,13 +43,13 @@ class Encoder:
         pixels = jnp.zeros((1, size, size, 3), jnp.float32)
         tokens = jnp.zeros((1, 1), jnp.int32)
         return {
-            "image": ImageTower(self.config).init(image_key, pixels)["params"],
-            "text": TextTower(self.config).init(text_key, tokens)["params"],
+            "image": self._image_tower().init(image_key, pixels)["params"],
+            "text": TextTower(self.config, self.compute).init(text_key, tokens)["params"],
             "logit_scale": jnp.float32(math.log(self.config.initial_logit_scale)),
         }
 
     def encode_image(self, params: Params, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b d"]:
-        """Returns image embeddings, not normalised.
+        """Returns float32 image embeddings, not normalised.
 
         Args:
             params: The encoder's parameters.
@@ -60,10 +64,10 @@ class Encoder:
             for x in (self.config.pixel_mean, self.config.pixel_std)
         )
         pixels = (images.astype(jnp.float32) / 255 - mean) / std
-        return cast(Array, ImageTower(self.config).apply({"params": params["image"]}, pixels))
+        return cast(Array, self._image_tower().apply({"params": params["image"]}, pixels))
 
     def encode_text(self, params: Params, tokens: Int[Array, "b t"]) -> Float[Array, "b d"]:
-        """Returns text embeddings, not normalised.
+        """Returns float32 text embeddings, not normalised.
 
         Args:
             params: The encoder's parameters.
@@ -79,19 +83,28 @@ class Encoder:
                 f"tokens: got rows of {tokens.shape[1]}, expected at most context_length = "
                 f"{limit}. Cut or re-tokenize them."
             )
-        return cast(Array, TextTower(self.config).apply({"params": params["text"]}, tokens))
+        tower = TextTower(self.config, self.compute)
+        return cast(Array, tower.apply({"params": params["text"]}, tokens))
 
     def logit_scale(self, params: Params) -> Float[Array, ""]:
         """Returns the factor from cosines to logits: the exponential of the parameter."""
         return jnp.exp(jnp.asarray(params["logit_scale"], jnp.float32))
 
     def image_projection(self, params: Params) -> Float[Array, "w d"]:
-        """Returns the matrix from the image tower's features to the embedding."""
+        """Returns the matrix from the image tower's features to the embedding.
+
+        Of a ResNet it is OpenAI's `attnpool.c_proj` without its bias: its features are what the
+        attention pooling gives.
+        """
         return params["image"]["projection"]["kernel"]
 
     def text_projection(self, params: Params) -> Float[Array, "v d"]:
         """Returns the matrix from the text tower's features to the embedding."""
         return params["text"]["projection"]["kernel"]
+
+    def _image_tower(self) -> ImageTower | ResNetTower:
+        is_resnet = isinstance(self.config.vision, ResNetConfig)
+        return (ResNetTower if is_resnet else ImageTower)(self.config, self.compute)
 
 
 def check_images(images: Shaped[Array, "..."], config: ClipConfig) -> None:

@@ -1,8 +1,8 @@
-"""Geometries of OpenAI's ViT models, and a tiny one for experiments."""
+"""Geometries of OpenAI's models and of open_clip's ViT-H, and a tiny one for experiments."""
 
 from __future__ import annotations
 
-from calib_jax.models.clip import ClipConfig, TextConfig, VisionConfig
+from calib_jax.models.config import ClipConfig, ResNetConfig, TextConfig, VisionConfig
 
 
 def vit_b32() -> ClipConfig:
@@ -29,6 +29,26 @@ def vit_l14_336() -> ClipConfig:
     config = vit_l14()
     config.vision.image_size = 336
     return config
+
+
+def vit_h14() -> ClipConfig:
+    """Returns open_clip's ViT-H/14 at 224 px: 986,109,441 parameters, heads of 80 in the image."""
+    return ClipConfig(
+        embed_dim=1024,
+        vision=VisionConfig(patch_size=14, width=1280, num_layers=32, num_heads=16),
+        text=TextConfig(width=1024, num_layers=24, num_heads=16),
+        activation="gelu",
+    )
+
+
+def rn50() -> ClipConfig:
+    """Returns RN50 at 224 px: 102,007,137 parameters, besides the statistics of batch norms."""
+    return ClipConfig(embed_dim=1024, vision=ResNetConfig())
+
+
+def rn101() -> ClipConfig:
+    """Returns RN101 at 224 px: 119,688,033 parameters, besides the statistics of batch norms."""
+    return ClipConfig(embed_dim=512, vision=ResNetConfig(num_blocks=(3, 4, 23, 3)))
 
 
 def tiny(

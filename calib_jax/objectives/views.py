@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from calib_jax.classifiers.head import Classifier
 from calib_jax.core.linalg import normalize
+from calib_jax.core.resampling import resample
 from calib_jax.core.types import Batch, Embeddings, Params
 from calib_jax.models.encoder import Encoder
 
@@ -53,8 +54,10 @@ class Views:
 
     @cached_property
     def images(self) -> UInt8[Array, "b h w 3"]:
-        """The pixels, in 0..255."""
-        return jnp.asarray(self.batch.image)
+        """The pixels that the encoder sees, in 0..255."""
+        if self.batch.taps is None:
+            return jnp.asarray(self.batch.image)
+        return resample(self.batch.image, self.batch.taps)
 
     @cached_property
     def labels(self) -> Int[Array, " b"]:

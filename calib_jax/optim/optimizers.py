@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from calib_jax.core.errors import ConfigError
-from calib_jax.core.trees import regex_mask
+from calib_jax.core.trees import trainable_mask
 from calib_jax.optim.teacher import EmaTeacher
 
 
@@ -85,13 +85,13 @@ def make_optimizer(
         optimizer: Its settings.
         params: The tree (or its shapes) that the regexes are matched against.
         num_steps: Length of the schedules.
-        trainable: Regexes on the names of the leaves.
+        trainable: Regexes on the names of the leaves; statistics of batch norms never are.
         teacher: Appended at the end of the chain, where given.
 
     Raises:
         ConfigError: A regex matches nothing.
     """
-    mask = regex_mask(params, trainable)
+    mask = trainable_mask(params, trainable)
     frozen = jax.tree.map(lambda is_trainable: not is_trainable, mask)
     transforms = [
         # Frozen gradients are dropped first: they must not count in the clipped norm.

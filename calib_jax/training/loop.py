@@ -20,6 +20,7 @@ from calib_jax.core.types import Batch, Params
 from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
+from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.history import History
 from calib_jax.training.state import TrainState, abstract_state, create_state
@@ -100,9 +101,19 @@ class Logbook:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A trained method: its parameters and what the training took (this time, if it resumed)."""
+    """A trained method.
 
+    Attributes:
+        start: The parameters that the training started from.
+        params: What it ended with.
+        teacher: The EMA teacher's parameters at the end, or None where the method has none.
+        num_steps: Updates in all.
+        train_seconds: What the training took (this time, if it resumed).
+    """
+
+    start: Params
     params: Params
+    teacher: Params | None
     num_steps: int
     train_seconds: float
 
@@ -156,7 +167,7 @@ def fit(
         CheckpointError: The newest checkpoint is damaged.
     """
     if not method.terms:
-        return Fitted(params=params, num_steps=0, train_seconds=0.0)
+        return Fitted(start=params, params=params, teacher=None, num_steps=0, train_seconds=0.0)
     tx = method.make_tx(params, num_steps=training.num_steps)
     schedule = method.optimizer.schedule(training.num_steps)
 
@@ -182,7 +193,13 @@ def fit(
                 checkpoints=checkpoints,
                 log=log,
             )
-    return Fitted(state.params, training.num_steps, time.monotonic() - start)
+    return Fitted(
+        start=params,
+        params=state.params,
+        teacher=teacher_params(state.opt_state),
+        num_steps=training.num_steps,
+        train_seconds=time.monotonic() - start,
+    )
 
 
 def _start(

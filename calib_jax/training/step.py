@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from calib_jax.core.sharding import batched, replicated, state_shardings
-from calib_jax.core.trees import regex_mask
+from calib_jax.core.trees import trainable_mask
 from calib_jax.core.types import Batch, Params
 from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
@@ -62,7 +62,7 @@ def train_step(
 
     (loss, terms), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
     # Nothing else reads the gradients of frozen leaves, so the compiler does not compute them.
-    trainable = jax.tree.leaves(regex_mask(gradients, method.trainable))
+    trainable = jax.tree.leaves(trainable_mask(gradients, method.trainable))
     counted = [g for g, counts in zip(jax.tree.leaves(gradients), trainable, strict=True) if counts]
     updates, opt_state = tx.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -17,7 +17,8 @@ class Workdir:
     """Paths in the folder of a run.
 
     `config.json`, `metrics.jsonl`, `results.json`, `report.html`, `data/` (prepared by the run),
-    `checkpoints/seed_0/carot/`, `pretrained/seed_0/`, `evaluations/seed_0/carot.json`.
+    `checkpoints/seed_0/carot/`, `pretrained/seed_0/`, `evaluations/seed_0/carot.json`,
+    `models/seed_0/carot/` (the exports).
     """
 
     def __init__(self, path: pathlib.Path):
@@ -28,6 +29,7 @@ class Workdir:
         self.results = path / "results.json"
         self.report = path / "report.html"
         self.data = path / "data"
+        self.models = path / "models"
 
     def checkpoints(self, phase: str, seed: int) -> pathlib.Path:
         """Where a training keeps its checkpoints."""
@@ -36,6 +38,10 @@ class Workdir:
     def pretrained(self, seed: int) -> pathlib.Path:
         """Where the pre-trained model is exported."""
         return self.path / "pretrained" / f"seed_{seed}"
+
+    def model(self, name: str, seed: int) -> pathlib.Path:
+        """Where a fine-tuned model is exported."""
+        return self.models / f"seed_{seed}" / name
 
     def evaluation(self, method: str, seed: int) -> pathlib.Path:
         """The record of a finished method."""

@@ -1,10 +1,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from tqdm import tqdm
 
+from calib_jax.classifiers import head as head_module
 from calib_jax.classifiers.head import Classifier, Head, class_text_embeddings
 from calib_jax.classifiers.linear import LinearHead
 from calib_jax.classifiers.zero_shot import ZeroShot
+from calib_jax.core.sharding import make_mesh, replicated
 
 
 def unit(x):
@@ -46,6 +50,37 @@ def test_class_embeddings_by_loop(tiny_model, tiny_batches):
         expected.append(unit(np.mean(embeddings, axis=0)))
     result = jax.jit(lambda p: class_text_embeddings(encoder, p, tokens))(params)
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_classes", [3, 11, 16])
+def test_many_prompts_are_streamed_over_the_devices(
+    tiny_model, tiny_batches, monkeypatch, num_classes
+):
+    """11 classes of 2 prompts, 8 classes at once on 8 devices: the same as all at once."""
+    encoder, params = tiny_model
+    tokens = np.resize(np.asarray(tiny_batches[0].class_tokens), (num_classes, 2, 8))
+    tokens[:, 0, 0] = np.arange(num_classes)
+    expected = head_module.class_text_embeddings(encoder, params, jnp.asarray(tokens))
+    monkeypatch.setattr(head_module, "PROMPTS_AT_ONCE", 4)
+    everywhere = jax.device_put(tokens, replicated(make_mesh()))
+    streamed = head_module.class_text_embeddings(encoder, params, everywhere)
+    np.testing.assert_allclose(streamed, expected, rtol=1e-5, atol=1e-6)
+    assert streamed.sharding.is_fully_replicated
+    inside = jax.jit(lambda p: head_module.class_text_embeddings(encoder, p, everywhere))(params)
+    np.testing.assert_allclose(inside, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_streaming_shows_progress(tiny_model, tiny_batches, monkeypatch, capsys):
+    encoder, params = tiny_model
+    monkeypatch.setattr(head_module, "PROMPTS_AT_ONCE", 2)
+    monkeypatch.setattr(
+        head_module, "tqdm", lambda rows, delay, **options: tqdm(rows, delay=0, **options)
+    )
+    tokens = jax.device_put(np.asarray(tiny_batches[0].class_tokens), jax.devices()[0])
+    head_module.class_text_embeddings(encoder, params, tokens)
+    assert "text head: 100%" in capsys.readouterr().err
+    jax.eval_shape(lambda p: head_module.class_text_embeddings(encoder, p, tokens), params)
+    assert "text head" not in capsys.readouterr().err
 
 
 def test_classifiers_keep_the_protocol():

@@ -71,7 +71,7 @@ def test_a_batch_that_does_not_fit(batch_size, fit):
         sharding.check_batch_size(batch_size, sharding.make_mesh(), field="training.batch_size")
 
 
-@pytest.mark.parametrize("preset", [presets.vit_b16, presets.vit_l14])
+@pytest.mark.parametrize("preset", [presets.vit_l14, presets.rn50])
 def test_every_matrix_of_a_full_size_state_is_sharded(preset):
     """Parameters, both moments of AdamW and the teacher; vectors and positions are replicated."""
     state = abstract(preset(), sharding.make_mesh(fsdp=8))
@@ -80,6 +80,8 @@ def test_every_matrix_of_a_full_size_state_is_sharded(preset):
         is_matrix = name.endswith(("kernel", "token_embedding"))
         assert (name in sharded) == is_matrix, name
         if is_matrix:
+            if len(leaf.shape) == 4:  # the output channels
+                assert leaf.sharding.spec == P(None, None, None, "fsdp"), name
             part = leaf.sharding.shard_shape(leaf.shape)
             assert np.prod(part) * 8 == np.prod(leaf.shape), name
     for part in (
@@ -88,7 +90,8 @@ def test_every_matrix_of_a_full_size_state_is_sharded(preset):
         "opt_state/2/inner_state/0/nu/",
         "opt_state/3/params/",
     ):
-        assert f"{part}encoder/image/patch/kernel" in sharded
+        first = "conv_1" if preset is presets.rn50 else "patch"
+        assert f"{part}encoder/image/{first}/kernel" in sharded
         assert f"{part}encoder/text/token_embedding" in sharded
     total = sum(leaf.size for leaf in state.values())
     assert sum(state[name].size for name in sharded) > 0.99 * total

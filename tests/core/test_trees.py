@@ -61,6 +61,32 @@ def test_a_broken_pattern_is_named():
         trees.regex_mask(TREE, ["(encoder"])
 
 
+STATISTICS = {
+    "norm_1": {"scale": 0, "bias": 0, "mean": 0, "var": 0},
+    "block_0": {"shortcut_norm": {"mean": 0, "var": 0}, "conv_1": {"kernel": 0}},
+    "head": {"mean": 0},
+}
+
+
+def test_statistics_of_batch_norms_are_never_trainable():
+    assert trees.trainable_mask(STATISTICS, [".*"]) == {
+        "norm_1": {"scale": True, "bias": True, "mean": False, "var": False},
+        "block_0": {"shortcut_norm": {"mean": False, "var": False}, "conv_1": {"kernel": True}},
+        "head": {"mean": True},
+    }
+    assert trees.trainable_mask(TREE, ["encoder"]) == trees.regex_mask(TREE, ["encoder"])
+    assert [trees.is_statistic(name) for name in trees.leaf_names(STATISTICS)] == [
+        *(False, True, True),  # block_0: conv_1, shortcut_norm
+        *(False, False, True, False, True),  # head, norm_1: bias, mean, scale, var
+    ]
+
+
+def test_a_pattern_of_statistics_alone_is_an_error():
+    message = r"regex '\.\*/var' matches only statistics of batch norms \(such as 'block_0/short"
+    with pytest.raises(ConfigError, match=message):
+        trees.trainable_mask(STATISTICS, [".*/var", "head"])
+
+
 def test_count_is_the_number_of_scalars_of_arrays_and_shapes():
     assert trees.count(TREE) == 2 * 3 + 1 + 4
     assert trees.count(jax.eval_shape(lambda: TREE)) == 11

@@ -13,6 +13,7 @@ def test_a_batch_is_a_tree_of_its_four_arrays():
         caption=np.arange(2, dtype=np.int32),
         mask=np.ones(2, bool),
     )
+    assert batch.taps is None
     first = jax.tree.map(lambda leaf: leaf[:1], batch)
     assert isinstance(first, Batch)
     assert [leaf.shape for leaf in jax.tree.leaves(first)] == [(1, 4, 4, 3), (1,), (1,), (1,)]

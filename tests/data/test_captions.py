@@ -1,60 +1,12 @@
-"""Tokens of the caption table, by hand; every message."""
+"""Rows of the caption table, by hand; every message."""
 
 import numpy as np
 import pytest
 
 from calib_jax.core.errors import ConfigError
-from calib_jax.data import captions
+from calib_jax.data import captions, tokenizers
 
 TEMPLATES = ("a photo of a {}.", "a {}")
-TEXTS = ["a photo of a dog.", "a dog", "a photo of a big cat."]
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return captions.word_tokenizer(TEXTS)
-
-
-def test_vocabulary_is_padding_begin_words_end(tokenizer):
-    words = [captions.PAD, captions.BOS, ".", "a", "big", "cat", "dog", "of", "photo", captions.EOT]
-    assert tokenizer.get_vocab() == {word: number for number, word in enumerate(words)}
-
-
-def test_rows_are_begin_words_end_padding(tokenizer):
-    tokens = captions.tokenize(tokenizer, ["a dog", "A photo of a BIG cat."])
-    assert tokens.dtype == np.int32
-    assert tokens.tolist() == [
-        [1, 3, 6, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        [1, 3, 8, 7, 3, 4, 5, 2, 9, 0, 0, 0, 0, 0, 0, 0],
-    ]
-
-
-def test_the_end_of_text_is_the_largest_id_of_every_row(tokenizer):
-    tokens = captions.tokenize(tokenizer, TEXTS)
-    end = tokenizer.get_vocab()[captions.EOT]
-    assert end == max(tokenizer.get_vocab().values())
-    assert tokens.argmax(axis=1).tolist() == [7, 3, 8]
-    assert ((tokens == end).sum(axis=1) == 1).all()
-
-
-@pytest.mark.parametrize(("num_words", "length"), [(0, 8), (1, 8), (6, 8), (7, 16), (14, 16)])
-def test_rows_are_as_long_as_the_longest_rounded_up_to_eight(tokenizer, num_words, length):
-    tokens = captions.tokenize(tokenizer, ["", " ".join(["dog"] * num_words)])
-    assert tokens.shape == (2, length)
-
-
-def test_an_unknown_word_is_named_with_its_caption_and_the_nearest(tokenizer):
-    message = (
-        r"caption 'a photo of a Dogg\.': the tokenizer does not know the word 'Dogg'\. "
-        r"Did you mean 'dog'\? Add its text"
-    )
-    with pytest.raises(ConfigError, match=message):
-        captions.tokenize(tokenizer, ["a dog", "a photo of a Dogg."])
-
-
-def test_words_that_look_like_special_tokens_are_words():
-    tokenizer = captions.word_tokenizer(["a [PAD] sign"])
-    assert captions.tokenize(tokenizer, ["a [PAD] sign"])[0].tolist().count(0) == 1
 
 
 def test_table_rows_are_class_major():
@@ -85,8 +37,14 @@ def test_an_empty_table(names, templates):
         captions.CaptionTable(names, templates)
 
 
-def test_class_prompts_are_the_table_by_class(tokenizer):
-    prompts = captions.class_prompts(tokenizer, ("dog", "big cat"), TEMPLATES)
-    assert prompts.shape == (2, 2, 16)
-    expected = captions.tokenize(tokenizer, ["a photo of a big cat.", "a big cat"])
+@pytest.mark.parametrize(("context_length", "length"), [(8, 8), (10, 10), (77, 16)])
+def test_class_prompts_are_the_table_by_class(context_length, length):
+    tokenizer = tokenizers.word_tokenizer(["a photo of a dog.", "big"])
+    prompts = captions.class_prompts(
+        tokenizer, ("dog", "big dog"), TEMPLATES, context_length=context_length
+    )
+    assert prompts.shape == (2, 2, length)
+    expected = tokenizers.tokenize(
+        tokenizer, ["a photo of a big dog.", "a big dog"], context_length=context_length
+    )
     np.testing.assert_array_equal(prompts[1], expected)

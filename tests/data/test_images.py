@@ -1,14 +1,21 @@
-"""Decoding of good and broken files, and the two views against Pillow by hand."""
+"""Decoding of good and broken files, and the views against Pillow by hand."""
 
 import io
+import pathlib
 
+import cv2
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from calib_jax.core.errors import DataError
+from calib_jax.core.resampling import resample
 from calib_jax.data import images
+from calib_jax.data.datasets.prepared import RecordSplit, Split
+from calib_jax.data.images import Framing
 
+RESIZES = ("exact", "crop", "device")
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
 
 
@@ -83,19 +90,111 @@ def test_what_is_no_whole_image_names_the_record(data, reason):
         images.decode(data, where="set[train], record 3")
 
 
+def by_pillow(data):
+    """The pixels, or None where Pillow finds no whole image."""
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            opened.load()
+            rgba = opened.convert("RGBA") if opened.mode == "P" else opened
+            return np.asarray(rgba.convert("RGB"))
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
-def test_any_damage_is_a_data_error_or_an_image(file_format):
+def test_any_damage_is_a_data_error_or_the_image_that_pillow_makes_of_it(file_format):
     data = encode(Image.fromarray(PIXELS), file_format)
     rng = np.random.default_rng(0)
     for _ in range(200):
         damaged = bytearray(data)
         for position in rng.integers(len(data), size=3):
             damaged[position] = rng.integers(256)
-        try:
-            pixels = images.decode(bytes(damaged), where="x")
-        except DataError:
-            continue
-        assert pixels.shape[-1] == 3
+        expected = by_pillow(bytes(damaged))
+        if expected is None:
+            with pytest.raises(DataError, match="cannot be decoded"):
+                images.decode(bytes(damaged), where="x")
+        else:
+            np.testing.assert_array_equal(images.decode(bytes(damaged), where="x"), expected)
+
+
+def photograph(height=61, width=83):
+    """Smooth enough for a JPEG's colours to be worth something."""
+    noise = np.random.default_rng(height).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def oriented(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    return encode(photograph(), "JPEG", exif=exif)
+
+
+def without_adobe_marker(data):
+    start = data.index(b"\xff\xee")
+    return data[:start] + data[start + 2 + int.from_bytes(data[start + 2 : start + 4]) :]
+
+
+FAST = {
+    **{f"subsampling {n}": encode(photograph(), "JPEG", subsampling=n) for n in range(3)},
+    "narrow": encode(photograph(8, 301), "JPEG"),
+    "4:4:0": cv2.imencode(
+        ".jpg",
+        np.asarray(photograph()),
+        [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440],
+    )[1].tobytes(),
+    "poor": encode(photograph(), "JPEG", quality=5),
+    "progressive": encode(photograph(), "JPEG", progressive=True),
+    "restarts": encode(photograph(), "JPEG", restart_marker_blocks=2),
+    "profile": encode(photograph(), "JPEG", icc_profile=b"\xff\xd9" * 400),
+    "grey": encode(photograph().convert("L"), "JPEG"),
+    "grey, progressive": encode(photograph().convert("L"), "JPEG", progressive=True),
+    "RGB inside": encode(photograph(), "JPEG", keep_rgb=True),
+    **{f"orientation {n}": oriented(n) for n in range(1, 9)},
+}
+SLOW = {
+    "CMYK of Adobe": encode(photograph().convert("CMYK"), "JPEG"),
+    "CMYK": without_adobe_marker(encode(photograph().convert("CMYK"), "JPEG")),
+    "bytes after the end": encode(photograph(), "JPEG") + b"\0\0",
+    "16 bits": encode(Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257), "PNG"),
+    "transparent colour": encode(photograph().convert("P"), "PNG", transparency=3),
+    "animation": encode(
+        photograph().convert("P"), "GIF", save_all=True, append_images=[Image.new("P", (83, 61))]
+    ),
+    "WebP": encode(photograph(), "WEBP", lossless=True),
+}
+
+
+@pytest.mark.parametrize("name", [*FAST, *SLOW])
+def test_the_decoder_does_not_show(name, monkeypatch):
+    data, used, original = {**FAST, **SLOW}[name], [], cv2.imdecode
+
+    def watched(*args):
+        used.append(name)
+        return original(*args)
+
+    monkeypatch.setattr(cv2, "imdecode", watched)
+    pixels = images.decode(data, where="x")
+    np.testing.assert_array_equal(pixels, by_pillow(data))
+    assert bool(used) == (name in FAST)
+    assert not pixels.flags.writeable
+
+
+@pytest.mark.parametrize("failure", ["nothing", "error"])
+def test_a_decoder_that_returns_nothing(failure, monkeypatch):
+    def fails(data, flags):
+        if failure == "error":
+            raise cv2.error("out of memory")
+
+    monkeypatch.setattr(cv2, "imdecode", fails)
+    data = encode(photograph(), "JPEG")
+    np.testing.assert_array_equal(images.decode(data, where="x"), by_pillow(data))
+
+    def opens_nothing(file):
+        raise OSError("broken data stream")
+
+    monkeypatch.setattr(Image, "open", opens_nothing)
+    with pytest.raises(DataError, match=r"^set\[train\], record 3: .*broken data stream"):
+        images.decode(data, where="set[train], record 3")
 
 
 @pytest.mark.parametrize("shape", [(30, 40), (40, 30), (31, 31), (5, 9)])
@@ -127,8 +226,116 @@ def test_an_image_of_the_size_is_left_alone():
     np.testing.assert_array_equal(images.resize_and_crop(PIXELS[:, :30], 30), PIXELS[:, :30])
 
 
+@pytest.fixture(scope="module")
+def photographs(shared):
+    """Every tenth of the thousand, and two that Pillow 13 resizes row by row first."""
+    records = RecordSplit(
+        Split(name="imagenet_sample", split="validation"), [pathlib.Path(shared) / "tfds"]
+    )
+    return [records.read(index) for index in [*range(0, 1000, 10), 43, 997]]
+
+
+def evaluation_view(pixels, size):
+    """Every pixel computed, then the centre cut out."""
+    height, width = pixels.shape[:2]
+    shorter = min(height, width)
+    image = Image.fromarray(pixels).resize(
+        (size * width // shorter, size * height // shorter), Image.Resampling.BICUBIC
+    )
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def on_device(frames):
+    taps = np.stack([frame.taps for frame in frames])
+    return np.asarray(jax.jit(resample)(np.stack([frame.pixels for frame in frames]), taps))
+
+
+def test_photographs_are_decoded_and_resized_as_pillow_does(photographs):
+    for record in photographs:
+        pixels = record.pixels()
+        np.testing.assert_array_equal(pixels, by_pillow(record.encoded))
+        expected = evaluation_view(pixels, 224)
+        np.testing.assert_array_equal(images.resize_and_crop(pixels, 224), expected)
+        cropped = images.crop_and_resize(pixels, 224)
+        difference = np.abs(cropped.astype(int) - expected)
+        assert difference.max() <= 2
+        assert difference.mean() < 0.02
+
+
+def test_the_device_makes_pillows_pixels_of_photographs(photographs):
+    framing = Framing(224, "device")
+    pixels = [record.pixels() for record in photographs[-6:]]
+    frames = [framing.whole(each) for each in pixels]
+    assert {frame.pixels.shape for frame in frames} == {(512, 512, 3)}
+    expected = [evaluation_view(each, 224) for each in pixels]
+    np.testing.assert_array_equal(on_device(frames), expected)
+
+
+SHAPES = [
+    (16, 16),
+    (20, 31),
+    (31, 20),
+    (9, 8),
+    (8, 9),
+    (16, 90),
+    (90, 16),
+    (37, 36),
+    (36, 37),
+    (40, 200),
+    (200, 40),
+    (33, 64),
+    (1, 5),
+]
+
+
+def test_every_shape_in_every_way():
+    """Edges, enlargement, and what is too large for a canvas of 36 x 36."""
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in SHAPES]
+    expected = [evaluation_view(each, 16) for each in pixels]
+    exact, crop, device = ([Framing(16, way).whole(each) for each in pixels] for way in RESIZES)
+    np.testing.assert_array_equal([frame.pixels for frame in exact], expected)
+    near = np.array([frame.pixels for frame in crop], int)
+    np.testing.assert_allclose(near, expected, atol=2)
+    assert all(frame.taps is None for frame in (*exact, *crop))
+    assert {frame.pixels.shape for frame in device} == {(36, 36, 3)}
+    np.testing.assert_array_equal(on_device(device), expected)
+    mirrored = np.array(expected)[:, :, ::-1]
+    np.testing.assert_array_equal(on_device([frame.mirrored() for frame in device]), mirrored)
+    np.testing.assert_array_equal([frame.mirrored().pixels for frame in exact], mirrored)
+    assert exact[0].mirrored().taps is None
+
+
+def test_random_windows_are_the_same_in_every_way():
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 256, (*shape, 3), np.uint8) for shape in SHAPES]
+    frames = {
+        way: [
+            Framing(16, way).random(each, np.random.default_rng(seed), scale=(0.3, 1.0))
+            for seed, each in enumerate(pixels)
+        ]
+        for way in RESIZES
+    }
+    exact = np.array([frame.pixels for frame in frames["exact"]], int)
+    device = on_device(frames["device"])
+    for seed, each in enumerate(pixels):
+        box = images.random_box(*each.shape[:2], np.random.default_rng(seed), scale=(0.3, 1.0))
+        window = Image.fromarray(each if box is None else each[box])
+        if box is not None:
+            np.testing.assert_array_equal(exact[seed], window.resize((16, 16), Image.BICUBIC))
+        # The device begins with the columns, Pillow 13 at times with the rows.
+        wide = window.resize((16, window.height), Image.BICUBIC)
+        columns_first = np.asarray(wide.resize((16, 16), Image.BICUBIC))
+        if box is not None and max(window.size) <= 36:
+            np.testing.assert_array_equal(device[seed], columns_first)
+        else:
+            np.testing.assert_array_equal(device[seed], exact[seed])
+        np.testing.assert_allclose(frames["crop"][seed].pixels.astype(int), exact[seed], atol=2)
+
+
 def crop(seed, size=16, scale=(0.2, 1.0), pixels=PIXELS):
-    return images.random_resized_crop(pixels, size, np.random.default_rng(seed), scale=scale)
+    return Framing(size).random(pixels, np.random.default_rng(seed), scale=scale).pixels
 
 
 def test_random_crops_follow_the_generator():
@@ -151,10 +358,9 @@ def test_random_crops_have_the_stated_area_and_ratio():
 
 
 def test_the_whole_square_is_kept_at_scale_and_ratio_one():
-    square = PIXELS[:, :30]
     rng = np.random.default_rng(0)
-    got = images.random_resized_crop(square, 30, rng, scale=(1.0, 1.0), ratio=(1.0, 1.0))
-    np.testing.assert_array_equal(got, square)
+    box = images.random_box(30, 30, rng, scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    assert box == (slice(0, 30), slice(0, 30))
 
 
 def test_a_shape_that_no_window_fits_gets_the_evaluation_view():

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from calib_jax.core.errors import ConfigError
+from calib_jax.core.resampling import resample
 from calib_jax.data import pipeline
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.datasets.prepared import ImageSplit, Split
 from calib_jax.data.pipeline import Augmentation, CaptionedImages, Source
 
+RESAMPLE = jax.jit(resample)
 NAMES = ("red", "green", "dark blue")
 TABLE = CaptionTable(NAMES, ("a {}", "one {}", "the {}", "some {}"))
 PLAIN = Augmentation(crop_scale=(1.0, 1.0))
@@ -201,6 +203,61 @@ def test_half_of_the_images_are_mirrored(images):
     assert 30 < mirrored < 78  # of 108: four standard deviations
 
 
+@pytest.fixture(scope="module")
+def larger_images(tiny_data):
+    """Stored with 16 x 16 pixels, for a model of 8 x 8: what the style sees is what is stored."""
+    split = Split(name="tiny_colours", split="train")
+    seen = []
+
+    def look(pixels, rng):
+        seen.append(pixels.shape)
+        return pixels
+
+    sources = (Source(split=split, templates=TABLE.templates, style=look),)
+    opened = ImageSplit(split, [tiny_data], image_size=8, class_names=NAMES)
+    return CaptionedImages(sources, [opened], TABLE), opened, seen
+
+
+def views(larger_images, resize, **augmentation):
+    """The images of two batches as the encoder gets them."""
+    iterator = pipeline.training_batches(
+        larger_images[0],
+        batch_size=12,
+        image_size=8,
+        augmentation=Augmentation(**augmentation),
+        seed=0,
+        resize=resize,
+    )
+    found = []
+    for batch in take(iterator, 2):
+        assert (batch.taps is not None) == (resize == "device")
+        size = 18 if resize == "device" else 8
+        assert batch.image.shape == (12, size, size, 3)
+        found.append(batch.image if batch.taps is None else RESAMPLE(batch.image, batch.taps))
+    return np.concatenate(found).astype(int)
+
+
+@pytest.mark.parametrize("resize", ["exact", "crop", "device"])
+def test_the_whole_of_a_larger_image_is_its_evaluation_view(larger_images, resize):
+    _, opened, seen = larger_images
+    got = views(larger_images, resize, crop_scale=(1.0, 1.0))
+    assert {key_of(pixels) for pixels in got} == {
+        key_of(opened.image(index).astype(int)) for index in range(24)
+    }
+    assert set(seen) == {(16, 16, 3)}
+
+
+def test_random_views_are_windows_of_the_stored_image_in_every_way(larger_images):
+    exact, crop, device = (
+        views(larger_images, resize, crop_scale=(0.2, 0.5), flip=True)
+        for resize in ("exact", "crop", "device")
+    )
+    np.testing.assert_array_equal(crop, exact)
+    # Pillow 13 resizes the rows of some windows first, and rounds in between.
+    assert np.abs(device - exact).mean() < 0.1
+    assert np.abs(device - exact).max() < 10
+
+
 def test_more_images_a_batch_than_there_are(images):
     message = r"training.batch_size: got 40, expected at most the 36 training images\. Lower it"
     with pytest.raises(ConfigError, match=message):
@@ -241,6 +298,18 @@ def test_evaluation_is_the_split_in_order_with_a_padded_last_batch(open_split, b
     assert last.mask.sum() == (10 - 1) % batch_size + 1
     for leaf in (last.image, last.label, last.caption):
         assert not leaf[~last.mask].any()
+
+
+def test_evaluation_on_canvases(tiny_data):
+    named = Split(name="tiny_colours", split="test")
+    split = ImageSplit(named, [tiny_data], image_size=8, resize="device")
+    for batch in pipeline.evaluation_batches(split, batch_size=4):
+        images = np.asarray(RESAMPLE(batch.image, batch.taps))
+        count = batch.mask.sum()
+        assert not images[count:].any()
+        rows = [int(np.argmax(image.sum((0, 1)))) for image in images[:count]]
+        assert rows == batch.label[:count].tolist()
+    np.testing.assert_array_equal(images[1], split.image(9))
 
 
 def test_evaluation_takes_a_spread_subset(open_split):

@@ -44,6 +44,19 @@ def test_predictions_are_those_of_the_whole_split_at_once(
     )
 
 
+def test_the_device_may_resize(tiny_model, tiny_batches, tiny_data, split):
+    encoder, encoder_params = tiny_model
+    tables, _ = tiny_batches
+    params = {"encoder": encoder_params, "classifier": {}}
+    predictor = Predictor(encoder, ZeroShot(), tables, mesh=make_mesh(), batch_size=8)
+    named = Split(name="tiny_colours", split="test")
+    canvases = ImageSplit(named, [tiny_data], image_size=16, resize="device")
+    assert canvases.frame(0).pixels.shape == (36, 36, 3)
+    found = predictor(params, {"host": split, "device": canvases})
+    np.testing.assert_allclose(found["device"].logits, found["host"].logits, rtol=1e-6)
+    np.testing.assert_array_equal(found["device"].labels, found["host"].labels)
+
+
 def test_limit_takes_examples_spread_evenly(tiny_model, tiny_batches, split):
     encoder, encoder_params = tiny_model
     tables, _ = tiny_batches

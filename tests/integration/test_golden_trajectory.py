@@ -11,11 +11,17 @@ from calib_jax.core.sharding import make_mesh
 from calib_jax.core.types import Batch
 from calib_jax.methods.robust import flyp
 from calib_jax.models.encoder import Encoder
-from calib_jax.models.weights.openai import read_openai, to_openai
+from calib_jax.models.weights import openai, table
+from calib_jax.models.weights.load import read_model
 from calib_jax.objectives.views import Tables
 from calib_jax.optim.optimizers import make_optimizer
 from calib_jax.training.state import create_state
 from calib_jax.training.step import make_train_step
+
+
+def stored(config, params):
+    """The tensors in the naming of the golden files."""
+    return table.store(config, params, openai.rows(config))
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,8 @@ def golden(shared):
 @pytest.fixture(scope="module")
 def trajectory(shared, golden):
     """Losses, learning rates, final weights and first gradient, the last two by OpenAI's names."""
-    config, params = read_openai(shared / "golden" / "flyp_trajectory_init.safetensors")
+    model = read_model(str(shared / "golden" / "flyp_trajectory_init.safetensors"))
+    config, params = model.config, model.params
     params = {"encoder": params, "classifier": {}}
     num_steps, num_examples, length = golden["tokens"].shape
     method = flyp(learning_rate=float(golden["lr"]), warmup_steps=int(golden["warmup_steps"]))
@@ -51,10 +58,10 @@ def trajectory(shared, golden):
         losses.append(float(metrics["loss"]))
         if step == 0:  # the first moment is (1 - b1) times the gradient
             moment = optax.tree.get(state.opt_state, "mu")["encoder"]
-            first_gradient = to_openai(config, jax.tree.map(lambda m: np.asarray(m) / 0.1, moment))
+            first_gradient = stored(config, jax.tree.map(lambda m: np.asarray(m) / 0.1, moment))
     schedule = method.optimizer.schedule(num_steps)
     rates = [float(schedule(step)) for step in range(num_steps)]
-    return losses, rates, to_openai(config, state.params["encoder"]), first_gradient
+    return losses, rates, stored(config, state.params["encoder"]), first_gradient
 
 
 def test_losses(golden, trajectory):

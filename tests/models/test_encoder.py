@@ -7,6 +7,7 @@ import pytest
 
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.models import presets
+from calib_jax.models.config import Compute
 from calib_jax.models.encoder import Encoder, check_images
 
 
@@ -117,13 +118,40 @@ def test_gradients_are_finite_everywhere(encoder, params, images, tokens):
         assert np.any(g != 0) or "['key']['bias']" in name, name
 
 
-def test_bfloat16_parameters_are_close(params, images, tokens, encode_image, encode_text):
-    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
-    for encode, x in ((encode_image, images), (encode_text, tokens)):
-        got, expected = encode(half, x), encode(params, x)
-        assert got.dtype == jnp.bfloat16
-        error = np.linalg.norm(np.float32(got) - expected) / np.linalg.norm(expected)
-        assert error < 0.03  # eight bits of mantissa
+def test_bfloat16_is_close_and_gives_float32(encoder, params, images, tokens, encode_text):
+    half = Encoder(encoder.config, Compute(dtype="bfloat16"))
+    for got, expected in (
+        (jax.jit(half.encode_image)(params, images), encoder.encode_image(params, images)),
+        (jax.jit(half.encode_text)(params, tokens), encode_text(params, tokens)),
+    ):
+        assert got.dtype == jnp.float32
+        error = np.linalg.norm(got - expected) / np.linalg.norm(expected)
+        assert 0 < error < 0.02  # eight bits of mantissa are 0.4 % an operation
+
+
+@pytest.mark.parametrize("padding", [0, 39])
+def test_texts_cut_to_the_longest_equal_those_of_77_tokens(padding):
+    """The tower is causal and pools at the end of the text: what is cut has no influence."""
+    long = Encoder(
+        presets.tiny(vocab_size=40, context_length=77, image_size=8, text_width=16, embed_dim=8)
+    )
+    rng = np.random.default_rng(4)
+    shapes = jax.eval_shape(long.init, jax.random.key(0))
+    params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), shapes)
+    rows = rng.integers(1, 38, (4, 77))
+    for row, end in zip(rows, (1, 9, 17, 23), strict=True):
+        row[end], row[end + 1 :] = 39, padding
+    encode = jax.jit(long.encode_text)
+    full, cut = (encode(params, jnp.asarray(rows[:, :length])) for length in (77, 24))
+    assert np.abs(full).max() > 0.1
+    # Sums over 77 or 24 keys are split otherwise: one rounding.
+    np.testing.assert_allclose(cut, full, rtol=0, atol=2e-7 * np.abs(full).max())
+
+
+def test_cudnn_on_a_cpu_fails_while_tracing(encoder, params, tokens):
+    fused = Encoder(encoder.config, Compute(dtype="bfloat16", attention="cudnn"))
+    with pytest.raises(ConfigError, match="attention: got 'cudnn' on the platform cpu"):
+        jax.eval_shape(fused.encode_text, params, tokens)
 
 
 def test_rank_promotion_is_never_used(encoder, params, images, tokens):
@@ -154,6 +182,12 @@ def test_equal_configs_share_a_compilation(encoder, params, images):
     assert twin == encoder
 
 
+def test_another_compute_is_another_encoder(encoder):
+    other = Encoder(encoder.config, Compute(scan=True))
+    assert other != encoder
+    assert hash(other) != hash(encoder)
+
+
 def test_wrong_images_fail_while_tracing(encoder, params, images):
     message = r"images: got shape \(3, 8, 16, 3\), expected \[b, 16, 16, 3\]\. Resize"
     with pytest.raises(DataError, match=message):
@@ -171,3 +205,5 @@ def test_tokens_beyond_the_context_fail_while_tracing(encoder, params):
 def test_a_wrong_config_fails_at_once(encoder):
     with pytest.raises(ConfigError, match="activation: got 'relu'"):
         Encoder(dataclasses.replace(encoder.config, activation="relu"))
+    with pytest.raises(ConfigError, match=r"compute\.remat: got 'some'"):
+        Encoder(encoder.config, Compute(remat="some"))

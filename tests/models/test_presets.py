@@ -5,6 +5,7 @@ import pytest
 
 from calib_jax.core import trees
 from calib_jax.models import presets
+from calib_jax.models.config import ResNetConfig
 from calib_jax.models.encoder import Encoder
 
 COUNTS = {
@@ -12,6 +13,9 @@ COUNTS = {
     "vit_b16": 149_620_737,
     "vit_l14": 427_616_513,
     "vit_l14_336": 427_944_193,
+    "vit_h14": 986_109_441,
+    "rn50": 102_007_137,
+    "rn101": 119_688_033,
 }
 
 
@@ -22,13 +26,25 @@ def test_the_table_is_complete():
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_parameter_counts_are_openais(name):
+def test_parameter_counts_are_the_published_ones(name):
+    """Those of the original implementations, which count no statistics."""
+    preset = getattr(presets, name)
+    params = jax.eval_shape(Encoder(preset()).init, jax.random.key(0))
+    leaves = zip(trees.leaf_names(params), jax.tree.leaves(params), strict=True)
+    assert sum(x.size for path, x in leaves if not trees.is_statistic(path)) == COUNTS[name]
+    assert f"{COUNTS[name]:,} parameters" in inspect.getdoc(preset)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_heads_have_the_size_that_openais_naming_implies(name):
     config = getattr(presets, name)()
-    assert config.activation == "quick_gelu"
-    assert config.vision.width == 64 * config.vision.num_heads
+    assert config.activation == ("gelu" if name == "vit_h14" else "quick_gelu")
     assert config.text.width == 64 * config.text.num_heads
-    params = jax.eval_shape(Encoder(config).init, jax.random.key(0))
-    assert trees.count(params) == COUNTS[name]
+    if isinstance(config.vision, ResNetConfig):
+        assert config.vision.num_features == 64 * config.vision.num_heads
+    else:
+        size = 80 if name == "vit_h14" else 64
+        assert config.vision.width == size * config.vision.num_heads
 
 
 def test_every_call_gives_a_config_of_its_own():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,9 @@ import pytest
 from jax.test_util import check_grads
 
 from calib_jax.core.errors import ConfigError
+from calib_jax.models import presets
+from calib_jax.models.config import ResNetConfig
+from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.spectral import (
     CrossProjection,
     OrthogonalProjection,
@@ -61,6 +66,32 @@ def test_orthonormal_columns_cost_nothing_and_have_no_gradient(views_of):
         value, gradient = jax.jit(jax.value_and_grad(value))(jnp.eye(6, 4))
         assert value == 0.0
         np.testing.assert_array_equal(gradient, np.zeros((6, 4)))
+
+
+def test_the_projection_of_a_resnet_is_its_c_proj(views_of):
+    """W is [w d] as the ViT's, so W^T W (d x d) can be I; W W^T, of rank d < w, never."""
+    config = presets.tiny(vocab_size=8, context_length=2, embed_dim=4, text_width=8)
+    config.vision = ResNetConfig(image_size=32, width=2, num_blocks=(1, 1, 1, 1), num_heads=2)
+    encoder = Encoder(config)
+    params = jax.eval_shape(encoder.init, jax.random.key(0))
+    assert params["image"]["projection"]["kernel"].shape == (64, 4)
+    columns = np.linalg.qr(matrix(64, 4))[0]
+
+    def views(kernel):
+        image = {"projection": {"kernel": float32(kernel), "bias": jnp.ones(4)}}
+        text = {"projection": {"kernel": jnp.ones((8, 4))}}
+        made = dataclasses.replace(
+            views_of(1), encoder=encoder, params={"encoder": {"image": image, "text": text}}
+        )
+        np.testing.assert_array_equal(made.image_projection, float32(kernel))
+        return made
+
+    np.testing.assert_allclose(OrthogonalProjection()(views(columns)), 0, atol=1e-6)
+    np.testing.assert_allclose(OrthogonalProjection()(views(2 * columns)), 3 * 2, rtol=1e-6)
+    smallest = SmallestSingularValue(of="projection")
+    np.testing.assert_allclose(smallest(views(columns)), -1, rtol=1e-6)
+    expected = np.linalg.norm(columns @ np.ones((4, 8)))
+    np.testing.assert_allclose(CrossProjection()(views(columns)), expected, rtol=1e-6)
 
 
 def test_zero_projections_have_finite_gradients(views_of):

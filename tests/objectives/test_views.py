@@ -55,6 +55,16 @@ def test_quantities_by_hand(views):
     assert views.text_projection is params["text"]["projection"]["kernel"]
 
 
+def test_images_are_made_of_canvases_where_there_are_taps(views):
+    images = views.batch.image
+    canvas = jnp.zeros((16, 20, 20, 3), jnp.uint8).at[:, 3:19, 2:18].set(images)
+    identity = jnp.zeros((2, 16, 3), jnp.int32).at[:, :, 1].set(2**22)
+    identity = identity.at[..., 0].set(jnp.arange(16) + jnp.array([[3], [2]]))
+    batch = dataclasses.replace(views.batch, image=canvas, taps=jnp.stack([identity] * 16))
+    got = jax.jit(lambda batch: dataclasses.replace(views, batch=batch).images)(batch)
+    np.testing.assert_array_equal(got, images)
+
+
 def test_each_tower_runs_at_most_once_and_only_when_asked(views, monkeypatch):
     calls = []
     for name in ("encode_image", "encode_text"):

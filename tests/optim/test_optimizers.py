@@ -142,6 +142,23 @@ def test_frozen_leaves_keep_their_bits(clip_norm):
     assert all(jax.tree.leaves(jax.tree.map(lambda x, y: bool(np.all(x != y)), moved, before)))
 
 
+def test_statistics_of_batch_norms_keep_their_bits():
+    """Neither their gradient nor decay moves them, and they do not shrink a clipped step."""
+    settings = AdamW(learning_rate=0.1, weight_decay=0.5, warmup_steps=1, clip_norm=0.5)
+    rng = np.random.default_rng(0)
+    names = ("scale", "bias", "mean", "var")
+    params, gradient = (
+        {"norm_1": {name: jnp.asarray(rng.normal(size=3), jnp.float32) for name in names}}
+        for _ in range(2)
+    )
+    huge = {"norm_1": {**gradient["norm_1"], "mean": jnp.full(3, 1e6)}}
+    results = [run(settings, params, [g], num_steps=10)[0]["norm_1"] for g in (gradient, huge)]
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    for name in names:
+        moved = np.any(results[0][name] != params["norm_1"][name])
+        assert moved == (name in ("scale", "bias")), name
+
+
 def test_only_trainable_leaves_have_moments():
     params = float32(random_tree(0))
     tx = make_optimizer(AdamW(), params, num_steps=1000, trainable=("classifier/",), teacher=None)

@@ -3,10 +3,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from calib_jax.classifiers.linear import LinearHead
 from calib_jax.core.sharding import make_mesh
+from calib_jax.core.trees import is_statistic, leaf_names
 from calib_jax.core.types import Batch
 from calib_jax.methods.method import Method
 from calib_jax.objectives.contrastive import Contrastive
@@ -202,3 +204,40 @@ def test_the_gradient_norm_is_that_of_the_trainable_leaves(tiny_model, tiny_batc
     slope = (loss(at + step) - loss(at - step)) / (2 * step)
     np.testing.assert_allclose(metrics["loss"], loss(at), rtol=1e-5)
     np.testing.assert_allclose(metrics["gradient_norm"], abs(slope), rtol=1e-4)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Squares(Term):
+    """Half the sum of the squared parameters: each is its own gradient."""
+
+    def __call__(self, views):
+        return 0.5 * optax.tree.norm(views.params, squared=True)
+
+
+def test_statistics_of_batch_norms_are_not_trained(tiny_model, tiny_batches):
+    """Everything is trainable and decays but they, and the norm of the gradient leaves them out."""
+    tables, batch_of = tiny_batches
+    values = {"scale": 1, "bias": 2, "mean": 3, "var": 4}
+    norm = {name: jnp.full(2, value) for name, value in values.items()}
+    params = {
+        "encoder": {
+            "image": {"norm_1": norm, "shortcut_norm": norm},
+            "logit_scale": jnp.float32(2),
+        },
+        "classifier": {},
+    }
+    params = jax.tree.map(jnp.float32, params)
+    method = Method(
+        terms={"squares": Squares()},
+        trainable=(".*",),
+        optimizer=AdamW(learning_rate=1e-2, weight_decay=0.5, warmup_steps=1),
+    )
+    mesh = make_mesh(devices=jax.devices()[:1])
+    tx = method.make_tx(params, num_steps=9)
+    state = create_state(params, tx, mesh)
+    step_function = make_train_step(tiny_model[0], method, tx, mesh=mesh, state=state)
+    state, metrics = step_function(state, batch_of(0), tables)
+    before, after = jax.tree.leaves(params), jax.tree.leaves(state.params)
+    for name, x, y in zip(leaf_names(params), before, after, strict=True):
+        assert np.array_equal(x, y) == is_statistic(name), name
+    np.testing.assert_allclose(metrics["gradient_norm"] ** 2, 2 * 2 * (1 + 4) + 4, rtol=1e-6)

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,9 @@ from google.protobuf.message import DecodeError
 from jaxtyping import Int
 
 from calib_jax.core.errors import ConfigError, DataError, nearest
-from calib_jax.data.images import Pixels, decode, resize_and_crop
+from calib_jax.data.images import Frame, Framing, Pixels, Resize, decode
 
-_CACHE_BYTES = 1 << 30
+_CACHE_BYTES = 1 << 30  # of each split: for evaluation views, and for stored pixels
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -29,6 +30,38 @@ class Split:
 
     name: str
     split: str = "test"
+
+    def label_map(
+        self, own_names: Sequence[str], class_names: Sequence[str], description: str
+    ) -> Int[np.ndarray, " k"]:
+        """The index among the class names of every class that the data set has, by name.
+
+        Subclasses tell classes apart by something else.
+
+        Args:
+            own_names: What the data set calls its k classes, in its order.
+            class_names: What the labels shall be indices of; `own_names` where nobody said.
+            description: `name[split]`, for messages.
+
+        Raises:
+            ConfigError: A class of the data set is not among the names, or a name stands there
+                twice.
+        """
+        missing = [name for name in own_names if name not in class_names]
+        if missing:
+            raise ConfigError(
+                f"data set {description}: {len(missing)} of its {len(own_names)} classes are not "
+                f"among the {len(class_names)} class names, first {missing[0]!r}."
+                f"{nearest(missing[0], class_names)} Correct class_names, or choose another data "
+                "set."
+            )
+        twice = [name for index, name in enumerate(class_names) if name in class_names[:index]]
+        if twice:  # a class would have two logits, and labels for the first alone
+            raise ConfigError(
+                f"data set {description}: got the class name {twice[0]!r} twice, expected distinct "
+                "class names. Correct class_names."
+            )
+        return np.array([list(class_names).index(name) for name in own_names], np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,12 +156,13 @@ class RecordSplit:
 
 
 class ImageSplit:
-    """The images and labels of a split, by index; decoded pixels stay in memory where they fit.
+    """The images and labels of a split, by index; what was decoded stays in memory where it fits.
 
     Attributes:
         description: `name[split]`, for messages.
         label_names: What the labels stand for.
-        absent: Those of them that are no class of the data set.
+        absent: Those of them that are no class of the data set. A class that the data set declares
+            is none of these, even if no image belongs to it.
     """
 
     def __init__(
@@ -138,6 +172,7 @@ class ImageSplit:
         *,
         image_size: int,
         class_names: Sequence[str] = (),
+        resize: Resize = "exact",
     ):
         """Opens the folder.
 
@@ -145,21 +180,27 @@ class ImageSplit:
             split: What to open.
             data_dirs: Where prepared data sets lie; the first that holds it counts.
             image_size: Side of the square pixels that `image` returns; 0 leaves them as stored.
-            class_names: Labels become indices into these, by name; empty: the data set's own
-                (underscores in them are spaces).
+            class_names: Labels become indices into these (`Split.label_map`); empty: the data
+                set's own (underscores in them are spaces).
+            resize: How frames get the image size.
 
         Raises:
-            ConfigError: As `RecordSplit`, or the data set has a class that is not among the class
-                names, or a class name stands there twice.
+            ConfigError: As `RecordSplit` and `Split.label_map`.
         """
         self._records = RecordSplit(split, data_dirs)
         self.description = self._records.description
         own_names = tuple(n.replace("_", " ") for n in self._records.features["label"].names)
         self.label_names = tuple(class_names) or own_names
-        self._label_map = _label_map(own_names, self.label_names, self.description)
-        self.absent = tuple(name for name in self.label_names if name not in own_names)
-        self._size = image_size
-        self._cache = _new_cache(len(self), image_size)
+        self._label_map = split.label_map(own_names, self.label_names, self.description)
+        held = set(self._label_map.tolist())
+        self.absent = tuple(n for index, n in enumerate(self.label_names) if index not in held)
+        self._framing = Framing(image_size, resize)
+        self._views = _new_cache(len(self), image_size)
+        self._has_view = np.zeros(len(self), np.bool_)
+        self._is_view = np.zeros(len(self), np.bool_)  # the stored pixels are the view
+        self._stored: dict[int, Pixels] = {}
+        self._room = _CACHE_BYTES
+        self._lock = threading.Lock()
         self._labels = np.full(len(self), -1, np.int32)
 
     def __len__(self) -> int:
@@ -172,51 +213,68 @@ class ImageSplit:
         Raises:
             DataError: The record cannot be read or decoded; names the data set and the index.
         """
-        if self._cache is None or self._labels[index] < 0:
-            return self._read(index)
-        pixels = self._cache[index]
+        if self._views is not None and self._has_view[index]:
+            pixels = self._views[index]
+        else:
+            pixels = self._stored[index] if index in self._stored else self._decode(index)
+            if self._framing.size and not self._is_view[index]:
+                pixels = self._framing.view(pixels)
+                self._keep_view(index, pixels)
         pixels.flags.writeable = False
+        return pixels
+
+    def frame(self, index: int) -> Frame:
+        """An example as the device gets it: its pixels, or what it makes them of.
+
+        Raises:
+            DataError: As `image`.
+        """
+        if self._framing.resize == "device":
+            return self._framing.whole(self.stored(index))
+        return Frame(self.image(index))
+
+    def stored(self, index: int) -> Pixels:
+        """The pixels of an example as they are in the file; read-only.
+
+        Raises:
+            DataError: As `image`.
+        """
+        if self._is_view[index]:
+            return self.image(index)
+        if index in self._stored:
+            return self._stored[index]
+        pixels = self._decode(index)
+        with self._lock:
+            is_kept = self._is_view[index] or index in self._stored
+            if not is_kept and pixels.nbytes <= self._room:
+                self._room -= pixels.nbytes
+                self._stored[index] = pixels
         return pixels
 
     def label(self, index: int) -> int:
         """The class index of an example."""
         if self._labels[index] < 0:
-            self.image(index)
+            self._decode(index)
         return int(self._labels[index])
 
     def labels(self) -> Int[np.ndarray, " n"]:
         """The class indices of all examples."""
         return np.array([self.label(index) for index in range(len(self))], np.int32)
 
-    def _read(self, index: int) -> Pixels:
+    def _decode(self, index: int) -> Pixels:
         record = self._records.read(index)
         pixels = record.pixels()
-        if self._size:
-            pixels = resize_and_crop(pixels, self._size)
-        # The pixels are in the cache before the label says so to other threads.
-        if self._cache is not None:
-            self._cache[index] = pixels
         self._labels[index] = self._label_map[record.label]
+        if pixels.shape[:2] == (self._framing.size, self._framing.size):
+            self._keep_view(index, pixels)
+            self._is_view[index] = self._has_view[index]
         return pixels
 
-
-def _label_map(
-    own_names: Sequence[str], class_names: Sequence[str], description: str
-) -> Int[np.ndarray, " k"]:
-    missing = [name for name in own_names if name not in class_names]
-    if missing:
-        raise ConfigError(
-            f"data set {description}: {len(missing)} of its {len(own_names)} classes are not among "
-            f"the {len(class_names)} class names, first {missing[0]!r}."
-            f"{nearest(missing[0], class_names)} Correct class_names, or choose another data set."
-        )
-    twice = [name for index, name in enumerate(class_names) if name in class_names[:index]]
-    if twice:  # a class would have two logits, and labels for the first alone
-        raise ConfigError(
-            f"data set {description}: got the class name {twice[0]!r} twice, expected distinct "
-            "class names. Correct class_names."
-        )
-    return np.array([list(class_names).index(name) for name in own_names], np.int32)
+    def _keep_view(self, index: int, pixels: Pixels) -> None:
+        if self._views is not None:
+            self._views[index] = pixels
+            # Last: other threads go by it.
+            self._has_view[index] = True
 
 
 def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetBuilder:

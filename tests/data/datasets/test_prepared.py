@@ -1,15 +1,18 @@
 """A prepared folder read back, and everything that can be wrong with one."""
 
+import concurrent.futures
 import json
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.core.resampling import resample
 from calib_jax.data.builders import record
 from calib_jax.data.datasets import prepared
 from calib_jax.data.datasets.prepared import ImageSplit, RecordSplit, Split
@@ -106,11 +109,60 @@ def test_memory_is_used_only_where_it_fits(tiny_data, monkeypatch):
     np.testing.assert_array_equal(uncached.labels(), cached.labels())
 
 
+def test_stored_pixels_stay_in_memory_while_there_is_room(tiny_data, monkeypatch):
+    roomy = opened(tiny_data, image_size=8)
+    assert roomy.stored(3) is roomy.stored(3)
+    np.testing.assert_array_equal(roomy.stored(3), pixels_of("train", 3))
+    monkeypatch.setattr(prepared, "_CACHE_BYTES", 2000)  # two images of 768 bytes
+    narrow = opened(tiny_data, image_size=8)
+    kept = [narrow.stored(index) for index in range(3)]
+    assert [narrow.stored(index) is pixels for index, pixels in enumerate(kept)] == [1, 1, 0]
+    np.testing.assert_array_equal(kept[2], pixels_of("train", 2))
+    assert [narrow.label(index) for index in range(3)] == [0, 1, 2]
+
+
+def test_images_of_the_models_size_are_kept_once(tiny_data):
+    images = opened(tiny_data)
+    for first, second in ((images.image, images.stored), (images.stored, images.image)):
+        first(3), second(4)
+        assert np.shares_memory(images.image(3), images.stored(3))
+    assert not images._stored
+
+
+def test_many_threads_read_the_same_images(tiny_data):
+    images = opened(tiny_data, image_size=8)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        stored = list(pool.map(images.stored, list(range(24)) * 20))
+        views = list(pool.map(images.image, list(range(24)) * 20))
+    for index in range(24):
+        pixels = pixels_of("train", index)
+        for got in (stored[index], stored[-24 + index]):
+            np.testing.assert_array_equal(got, pixels)
+        np.testing.assert_array_equal(views[index], resize_and_crop(pixels, 8))
+    assert images._room == prepared._CACHE_BYTES - 24 * 768
+
+
+@pytest.mark.parametrize("resize", ["exact", "crop", "device"])
+def test_frames_are_what_the_device_gets(tiny_data, resize):
+    images = opened(tiny_data, image_size=8, resize=resize)
+    expected = resize_and_crop(pixels_of("train", 5), 8)
+    frame = images.frame(5)
+    np.testing.assert_array_equal(images.image(5), expected)  # on the host, whatever the way
+    if resize == "device":
+        (got,) = jax.jit(resample)(frame.pixels[None], frame.taps[None])
+        np.testing.assert_array_equal(got, expected)
+    else:
+        assert frame.taps is None
+        np.testing.assert_array_equal(frame.pixels, expected)
+
+
 def test_a_caller_cannot_change_the_images(tiny_data):
     images = opened(tiny_data)
     for _ in range(2):
         with pytest.raises(ValueError, match="read-only"):
             images.image(0)[0] = 0
+        with pytest.raises(ValueError, match="read-only"):
+            opened(tiny_data, image_size=8).stored(0)[0] = 0
 
 
 def test_labels_are_mapped_by_name(tiny_data):

@@ -1,0 +1,100 @@
+"""Heads in files: exported beside a model, and kept so that none is made twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Array, Int
+
+from calib_jax.classifiers.head import Classifier, Head
+from calib_jax.core.errors import WeightsError
+from calib_jax.core.trees import leaf_names
+from calib_jax.core.types import Params
+from calib_jax.models.encoder import Encoder
+
+CLASSIFIER_FILE = "classifier.safetensors"
+
+
+def write_head(path: pathlib.Path, head: Head, class_names: Sequence[str]) -> None:
+    """Writes a head as safetensors, at once or not at all.
+
+    Tensors: `kernel [d c]` and `bias [c]`, whose class logits are
+    `normalize(image_features) @ kernel + bias`, and the unit-norm `class_embeddings [c d]`.
+    Metadata: `class_names`, a JSON list.
+    """
+    tensors = {
+        "kernel": np.array(head.kernel, order="C"),
+        "bias": np.asarray(head.bias),
+        "class_embeddings": np.array(head.class_embeddings(), order="C"),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial{os.getpid()}")
+    metadata = {"class_names": json.dumps(list(class_names)), "format": "pt"}
+    safetensors.numpy.save_file(tensors, partial, metadata=metadata)
+    partial.replace(path)
+
+
+def read_head(path: pathlib.Path) -> tuple[Head, tuple[str, ...]]:
+    """The head and the class names that `write_head` has written.
+
+    Raises:
+        WeightsError: The file is missing, damaged, or holds something else.
+    """
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            names = tuple(json.loads(file.metadata()["class_names"]))
+            kernel, bias = file.get_tensor("kernel"), file.get_tensor("bias")
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"classifier: {path} cannot be read ({type(error).__name__}: {error}), expected what "
+            "an export has written. Export the model again."
+        ) from error
+    return Head(kernel=jnp.asarray(kernel), bias=jnp.asarray(bias)), names
+
+
+def kept_head(
+    folder: pathlib.Path,
+    classifier: Classifier,
+    encoder: Encoder,
+    params: Params,
+    class_tokens: Int[Array, "c k t"],
+) -> Head:
+    """The classifier's head for these parameters and prompts, from `folder` if it lies there.
+
+    The file's name is a hash of everything that the head depends on: the model, all but the image
+    tower's parameters, the prompts, and the kind of device.
+    """
+    path = folder / f"{_fingerprint(classifier, encoder, params, class_tokens)}.safetensors"
+    try:
+        return read_head(path)[0]
+    except WeightsError:  # not there yet, or damaged
+        head = classifier.head(params["classifier"], encoder, params["encoder"], class_tokens)
+        write_head(path, head, ())
+        return head
+
+
+def _fingerprint(
+    classifier: Classifier, encoder: Encoder, params: Params, class_tokens: Int[Array, "c k t"]
+) -> str:
+    used: dict[str, Any] = {
+        "classifier": params["classifier"],
+        "encoder": {name: part for name, part in params["encoder"].items() if name != "image"},
+        "tokens": class_tokens,
+    }
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((classifier, encoder, jax.default_backend())).encode())
+    for name, leaf in zip(leaf_names(used), jax.tree.leaves(used), strict=True):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

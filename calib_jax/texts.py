@@ -1,0 +1,177 @@
+"""The texts and the pre-trained model of an experiment: what can be checked before any image."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+
+import jax
+from jax.sharding import Mesh
+
+from calib_jax.core import rngs, settings
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.hub import folder_of
+from calib_jax.core.sharding import replicated
+from calib_jax.core.trees import trainable_mask
+from calib_jax.core.types import Params
+from calib_jax.data.captions import CaptionTable, class_prompts
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.tokenizers import (
+    TOKENIZER_FILES,
+    TextTokenizer,
+    check_fits,
+    read_tokenizer,
+    tokenize,
+    word_tokenizer,
+)
+from calib_jax.experiment import PRETRAIN, Experiment
+from calib_jax.methods.method import Method
+from calib_jax.models.config import ClipConfig, TextConfig
+from calib_jax.models.encoder import Encoder
+from calib_jax.models.weights.load import Checkpoint, read_model
+from calib_jax.objectives.views import Tables
+from calib_jax.training.loop import initial_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """What needs no images: checked first.
+
+    Attributes:
+        encoder: The towers.
+        tokenizer: The pre-trained model's, or one that knows the words of all captions.
+        tables: The tokenised captions and prompts of each phase.
+        pretrained: The parameters of the model that the config names, or None where it names none.
+    """
+
+    encoder: Encoder
+    tokenizer: TextTokenizer
+    tables: dict[str, Tables]
+    pretrained: Params | None
+
+
+def with_class_names(experiment: Experiment) -> Experiment:
+    """The experiment with the class names of the ID data set, where it gives none.
+
+    Raises:
+        ConfigError: The data set cannot be opened, or has numbers for names.
+    """
+    if experiment.finetune.class_names:
+        return experiment
+    split = experiment.evaluation.id_split
+    opened = ImageSplit(split, (pathlib.Path(experiment.data_dir),), image_size=0)
+    if all(name.isdigit() for name in opened.label_names):
+        raise ConfigError(
+            f"finetune.class_names: got none, and data set {opened.description} has only numbers, "
+            f"first {opened.label_names[0]!r}. Set them in the config."
+        )
+    stage = dataclasses.replace(experiment.finetune, class_names=opened.label_names)
+    return dataclasses.replace(experiment, finetune=stage)
+
+
+def read_texts(experiment: Experiment, mesh: Mesh) -> Texts:
+    """The texts of every phase, and the pre-trained model.
+
+    Raises:
+        ConfigError: A word, a regex or the pre-trained model does not fit.
+    """
+    checkpoint = _read_pretrained(experiment)
+    model = experiment.model if checkpoint is None else checkpoint.config
+    if model is None:
+        raise ConfigError("model: got None. Set it, or name a pretrained model.")
+    encoder = Encoder(model, experiment.compute)
+    tokenizer = _make_tokenizer(experiment, model, checkpoint)
+    context_length = model.text.context_length
+    everywhere = replicated(mesh)
+    prompts = jax.device_put(
+        class_prompts(
+            tokenizer,
+            experiment.finetune.class_names,
+            experiment.evaluation.templates,
+            context_length=context_length,
+        ),
+        everywhere,
+    )
+    tables = {}
+    for name, method, stage in experiment.phases():
+        texts = stage.captions().texts() if method.terms else ()
+        captions = tokenize(tokenizer, texts, context_length=context_length)
+        tables[name] = Tables(captions=jax.device_put(captions, everywhere), class_tokens=prompts)
+        if method.terms:
+            start = functools.partial(_initial_params, method, encoder)
+            shapes = jax.eval_shape(start, tables[name])
+            try:
+                trainable_mask(shapes, method.trainable)
+            except ConfigError as error:
+                where = "pretrain_method" if name == PRETRAIN else f"methods.{name}"
+                raise ConfigError(f"{where}.{error}") from None
+    return Texts(encoder, tokenizer, tables, None if checkpoint is None else checkpoint.params)
+
+
+def _initial_params(method: Method, encoder: Encoder, tables: Tables) -> Params:
+    return initial_params(method, encoder, encoder.init(rngs.key(0, 0, "encoder")), tables, 0)
+
+
+def _make_tokenizer(
+    experiment: Experiment, model: ClipConfig, checkpoint: Checkpoint | None
+) -> TextTokenizer:
+    if experiment.tokenizer:
+        field = "tokenizer"
+        folder = folder_of(experiment.tokenizer, field=field, patterns=TOKENIZER_FILES)
+        tokenizer = read_tokenizer(folder, field=field)
+    elif checkpoint is not None:
+        field = "pretrained"
+        tokenizer = read_tokenizer(checkpoint.folder, field=field)
+    else:
+        return _words_of_all_captions(experiment, model.text)
+    check_fits(
+        tokenizer,
+        vocab_size=model.text.vocab_size,
+        eot=tokenizer.eot if checkpoint is None else checkpoint.eot,
+        field=field,
+    )
+    return tokenizer
+
+
+def _words_of_all_captions(experiment: Experiment, text: TextConfig) -> TextTokenizer:
+    prompts = CaptionTable(experiment.finetune.class_names, experiment.evaluation.templates)
+    trained = [stage.captions() for _, method, stage in experiment.phases() if method.terms]
+    captions = [text for table in (prompts, *trained) for text in table.texts()]
+    tokenizer = word_tokenizer(captions)
+    longest = max(len(encoding.ids) for encoding in tokenizer.backend.encode_batch(captions))
+    for name, size, what in (
+        ("vocab_size", tokenizer.vocab_size, "words of all captions"),
+        ("context_length", longest, "tokens of the longest caption"),
+    ):
+        if getattr(text, name) < size:
+            raise ConfigError(
+                f"model.text.{name}: got {getattr(text, name)}, expected at least the {size} "
+                f"{what}. Set model.text.{name}={size}."
+            )
+    return tokenizer
+
+
+def _read_pretrained(experiment: Experiment) -> Checkpoint | None:
+    if not experiment.pretrained:
+        return None
+    model = experiment.model
+    checkpoint = read_model(
+        experiment.pretrained,
+        image_size=experiment.image_size,
+        activation="" if model is None else model.activation,
+    )
+    if model is None:
+        return checkpoint
+    expected, found = map(settings.to_dict, (model, checkpoint.config))
+    changes = [
+        change
+        for part in ("vision", "text", "embed_dim")
+        for change in settings.differences(expected[part], found[part], f"model.{part}")
+    ]
+    if changes:
+        raise ConfigError(
+            f"pretrained: {experiment.pretrained} holds another model: {'; '.join(changes)}. "
+            "Leave model out to take it from there, or choose another one."
+        )
+    return checkpoint

@@ -1,0 +1,40 @@
+"""A pre-trained CLIP, fine-tuned on any prepared TFDS data set: `finetune.py:NAME`.
+
+Compares zero-shot, FLYP and CaRot; the fine-tuned models lie in `models/` of the workdir.
+"""
+
+from calib_jax.data.datasets.prepared import Split
+from calib_jax.data.pipeline import Source
+from calib_jax.evaluation.evaluate import Evaluation
+from calib_jax.experiment import Experiment, Stage
+from calib_jax.methods.baselines import zero_shot
+from calib_jax.methods.robust import carot, flyp
+from calib_jax.training.loop import Training
+
+TEMPLATES = ("a photo of a {}.", "a close-up photo of a {}.", "a cropped photo of the {}.")
+
+
+def get_config(name: str = "cifar10") -> Experiment:
+    return Experiment(
+        name=f"finetune_{name}",
+        title=f"CLIP on {name}",
+        pretrained="openai/clip-vit-base-patch16",
+        finetune=Stage(
+            sources=(Source(split=Split(name=name, split="train[:90%]"), templates=TEMPLATES),),
+            # The data set's own; underscores in them are spaces.
+            class_names=(),
+            training=Training(num_steps=1000, batch_size=256, log_every=50, checkpoint_every=250),
+        ),
+        methods={
+            "zero_shot": zero_shot(),
+            "flyp": flyp(warmup_steps=50),
+            # The teacher moves 50 times, as in the paper.
+            "carot": carot(warmup_steps=50, update_every=20),
+        },
+        evaluation=Evaluation(
+            id_name=name,
+            id_split=Split(name=name, split="test"),
+            validation=Split(name=name, split="train[90%:]"),
+            templates=TEMPLATES,
+        ),
+    )

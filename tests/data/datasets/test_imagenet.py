@@ -1,0 +1,186 @@
+"""The protocol's texts against their hashes, and labels that go by WordNet id."""
+
+import collections
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from calib_jax.core import settings
+from calib_jax.core.errors import ConfigError
+from calib_jax.data.builders import record
+from calib_jax.data.captions import CaptionTable
+from calib_jax.data.datasets import imagenet
+from calib_jax.data.datasets.imagenet import CLASS_NAMES, TEMPLATES, WORDNET_IDS, ImageNetSplit
+from calib_jax.data.datasets.prepared import ImageSplit, RecordSplit, Split
+
+OWN_IDS = ("n04355933", "n01440764", "n04356056")
+"""Sunglass, tench, sunglasses: CLIP calls the first and the last the same."""
+
+
+class TinyImageNet(record.RecordBuilder):
+    """Four black images of the classes 0, 1, 2, 0 of OWN_IDS."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(8, 8, 3), encoding_format="png"),
+                "label": tfds.features.ClassLabel(names=list(OWN_IDS)),
+            }
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager):
+        return {"test": self._generate_examples()}
+
+    def _generate_examples(self):
+        image = record.png_bytes(np.zeros((8, 8, 3), np.uint8))
+        for index in range(4):
+            yield index, {"image": image, "label": index % 3}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("tiny_imagenet")
+    TinyImageNet(data_dir=str(folder)).write()
+    return folder
+
+
+def opened(data_dir, class_names=CLASS_NAMES):
+    split = ImageNetSplit(name="tiny_image_net")
+    return ImageSplit(split, [data_dir], image_size=8, class_names=class_names)
+
+
+def test_the_class_names():
+    assert len(CLASS_NAMES) == 1000
+    twice = {name for name, count in collections.Counter(CLASS_NAMES).items() if count > 1}
+    assert twice == {"missile", "sunglasses"}
+    assert len(set(CLASS_NAMES)) == 998
+    assert CLASS_NAMES[:3] == ("tench", "goldfish", "great white shark")
+    assert CLASS_NAMES[-1] == "toilet paper"
+    assert all(name == " ".join(name.split()) and "{" not in name for name in CLASS_NAMES)
+
+
+def test_the_templates():
+    assert len(set(TEMPLATES)) == len(TEMPLATES) == 80
+    assert all(text == " ".join(text.split()) and text.endswith(".") for text in TEMPLATES)
+    texts = CaptionTable(CLASS_NAMES, TEMPLATES).texts()  # refuses all but one {} a template
+    assert len(texts) == 80_000
+    assert texts[0] == "a bad photo of a tench."
+
+
+@pytest.mark.parametrize("kind", ["class_names", "templates"])
+def test_every_text_is_the_protocols(shared, kind):
+    expected = json.loads((shared / "golden" / "imagenet_protocol_hashes.json").read_text())[kind]
+    texts = {"class_names": CLASS_NAMES, "templates": TEMPLATES}[kind]
+    digests = [hashlib.sha256(f"calib-jax:{text}".encode()).hexdigest()[:12] for text in texts]
+    assert digests == expected
+
+
+def test_the_wordnet_ids_are_those_of_tfds():
+    assert tuple(sorted(set(WORDNET_IDS))) == WORDNET_IDS
+    file = tfds.core.tfds_path("datasets/imagenet2012/labels.txt")
+    assert tuple(file.read_text().splitlines()) == WORDNET_IDS
+    ids_of = collections.defaultdict(list)
+    for wordnet_id, name in zip(WORDNET_IDS, CLASS_NAMES, strict=True):
+        ids_of[name].append(wordnet_id)
+    assert ids_of["missile"] == ["n03773504", "n04008634"]
+    assert ids_of["sunglasses"] == ["n04355933", "n04356056"]
+
+
+def test_the_real_sample_has_one_image_a_class(shared):
+    split = imagenet.validation("imagenet_sample")
+    records = RecordSplit(split, [shared / "tfds"])
+    labels = [records.read(index).label for index in range(len(records))]
+    assert sorted(labels) == list(range(1000))
+    images = ImageSplit(split, [shared / "tfds"], image_size=32, class_names=CLASS_NAMES)
+    assert images.label_names == CLASS_NAMES
+    assert images.absent == ()
+    for label in (0, 657, 744, 836, 837, 999):
+        assert images.label(labels.index(label)) == label
+
+
+def test_labels_go_by_wordnet_id(data_dir):
+    images = opened(data_dir)
+    assert images.labels().tolist() == [836, 0, 837, 836]
+    assert images.label_names == CLASS_NAMES
+    lacking = [n for n, i in zip(CLASS_NAMES, WORDNET_IDS, strict=True) if i not in OWN_IDS]
+    assert images.absent == tuple(lacking)
+    assert len(lacking) == 997
+
+
+def test_without_class_names_the_labels_stay(data_dir):
+    images = opened(data_dir, class_names=())
+    assert images.labels().tolist() == [0, 1, 2, 0]
+    assert images.label_names == OWN_IDS
+    assert images.absent == ()
+
+
+def test_any_order_of_the_ids_is_mapped():
+    order = np.random.default_rng(0).permutation(1000)
+    own = tuple(WORDNET_IDS[index] for index in order)
+    mapped = ImageNetSplit(name="x").label_map(own, CLASS_NAMES, "x[test]")
+    assert mapped.dtype == np.int32
+    np.testing.assert_array_equal(mapped, order)
+
+
+def test_fewer_class_names(data_dir):
+    message = (
+        r"data set tiny_image_net\[test\]: got 998 class names, expected the 1000 of the protocol "
+        r"in their order\. Set class_names=imagenet\.CLASS_NAMES"
+    )
+    with pytest.raises(ConfigError, match=message):
+        opened(data_dir, class_names=tuple(dict.fromkeys(CLASS_NAMES)))
+
+
+def test_class_names_in_another_order(data_dir):
+    names = (CLASS_NAMES[1], CLASS_NAMES[0], *CLASS_NAMES[2:])
+    message = r"got class name 0 'goldfish', expected 'tench', the protocol's for n01440764\. Set"
+    with pytest.raises(ConfigError, match=message):
+        opened(data_dir, class_names=names)
+
+
+def test_a_data_set_without_wordnet_ids(tiny_data):
+    split = ImageNetSplit(name="tiny_colours")
+    message = (
+        r"data set tiny_colours\[test\]: got the class 'red', expected WordNet ids such as "
+        r"'n01440764'\. Name the split by Split, which goes by class names"
+    )
+    for class_names in (CLASS_NAMES, ()):
+        with pytest.raises(ConfigError, match=message):
+            ImageSplit(split, [tiny_data], image_size=8, class_names=class_names)
+
+
+@pytest.mark.parametrize("class_names", [CLASS_NAMES, ("n01440765", "n01443537")])
+def test_a_wordnet_id_beyond_imagenet(class_names):
+    message = (
+        r"data set x\[test\]: 1 of its 2 classes are not among the 1000 of ImageNet-1k, first "
+        r"'n01440765'\. Did you mean 'n01440764'\? Choose a data set of ImageNet-1k"
+    )
+    with pytest.raises(ConfigError, match=message):
+        ImageNetSplit(name="x").label_map(("n01440765", "n01443537"), class_names, "x[test]")
+
+
+def test_validation_and_shifts_are_what_tfds_knows(tmp_path):
+    assert imagenet.validation() == ImageNetSplit(name="imagenet2012", split="validation")
+    shifts = imagenet.shifts()
+    assert list(shifts) == ["imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch"]
+    for split in shifts.values():
+        assert isinstance(split, ImageNetSplit)
+        assert split.split == "test"
+        builder = tfds.builder(split.name, data_dir=str(tmp_path))
+        own_names = tuple(builder.info.features["label"].names)
+        mapped = split.label_map(own_names, CLASS_NAMES, split.name)
+        np.testing.assert_array_equal(mapped, np.arange(1000))
+
+
+def test_a_stored_config_tells_the_two_kinds_of_split_apart():
+    split = ImageNetSplit(name="imagenet_a")
+    settings.check_types(split, Split, "split")
+    assert settings.to_dict(split) == {"()": "ImageNetSplit", "name": "imagenet_a", "split": "test"}
+    assert split != Split(name="imagenet_a")

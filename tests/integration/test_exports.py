@@ -1,0 +1,163 @@
+"""What a run leaves for other tools: the models, their tokenizer, and their classifiers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from transformers import AutoTokenizer, CLIPConfig
+
+from calib_jax.classifiers.stored import read_head
+from calib_jax.core.errors import ConfigError
+from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.experiment import Export
+from calib_jax.methods.baselines import finetune
+from calib_jax.methods.robust import carot
+from calib_jax.models.encoder import Encoder
+from calib_jax.models.weights.load import read_model
+from calib_jax.run import run
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_experiment, tmp_path_factory):
+    """The workdir of a run that exports all there is."""
+    workdir = tmp_path_factory.mktemp("exported")
+    experiment = tiny_experiment(
+        methods={
+            "finetune": finetune(learning_rate=1e-3, warmup_steps=1),
+            "carot": carot(learning_rate=1e-3, warmup_steps=1, update_every=2),
+        },
+        export=Export(teacher=True, wise_ft=(0.0, 0.25)),
+    )
+    return experiment, workdir, run(experiment, workdir)
+
+
+def folder(exported, name):
+    return exported[1] / "models" / "seed_0" / name
+
+
+def leaves(params):
+    return dict(
+        zip(
+            [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)],
+            map(np.asarray, jax.tree.leaves(params)),
+            strict=True,
+        )
+    )
+
+
+def test_every_model_that_was_asked_for_is_there(exported):
+    names = {path.name for path in (exported[1] / "models" / "seed_0").iterdir()}
+    own = {"finetune", "finetune_wise_0", "finetune_wise_0.25"}
+    assert names == own | {"carot", "carot_wise_0", "carot_wise_0.25", "carot_teacher"}
+    files = {path.name for path in folder(exported, "carot").iterdir()}
+    assert files >= {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "classifier.safetensors",
+    }
+
+
+@pytest.mark.parametrize("name", ["finetune", "carot"])
+def test_the_files_alone_give_the_accuracy_of_the_results(exported, tiny_data, name):
+    """Embeddings of the exported model and arithmetic on the exported classifier."""
+    model = read_model(str(folder(exported, name)))
+    head, class_names = read_head(folder(exported, name) / "classifier.safetensors")
+    split = ImageSplit(Split(name="tiny_colours", split="test"), [tiny_data], image_size=16)
+    images = jnp.stack([split.image(index) for index in range(len(split))])
+    logits = head.logits(jax.jit(Encoder(model.config).encode_image)(model.params, images))
+    assert class_names == ("red", "green", "dark blue")
+    (record,) = (run for run in exported[2]["runs"] if run["method"] == name)
+    accuracy = np.mean(np.argmax(logits, axis=1) == split.labels())
+    assert accuracy == pytest.approx(record["metrics"]["clean"]["accuracy"])
+    log_probs = jax.nn.log_softmax(logits)
+    nll = -np.mean(np.asarray(log_probs)[np.arange(len(split)), split.labels()])
+    assert nll == pytest.approx(record["metrics"]["clean"]["nll"], rel=1e-4)
+
+
+def test_wise_ft_lies_between_the_pretrained_and_the_tuned_weights(exported):
+    first = leaves(read_model(str(exported[1] / "pretrained" / "seed_0")).params)
+    last = leaves(read_model(str(folder(exported, "carot"))).params)
+    start = leaves(read_model(str(folder(exported, "carot_wise_0"))).params)
+    quarter = leaves(read_model(str(folder(exported, "carot_wise_0.25"))).params)
+    assert any(np.any(first[name] != last[name]) for name in first)
+    for name, value in first.items():
+        np.testing.assert_array_equal(start[name], value)
+        expected = 0.75 * np.float64(value) + 0.25 * np.float64(last[name])
+        np.testing.assert_allclose(quarter[name], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_wise_ft_interpolates_the_linear_head_too(exported):
+    start, half, last = (
+        read_head(folder(exported, name) / "classifier.safetensors")[0]
+        for name in ("finetune_wise_0", "finetune_wise_0.25", "finetune")
+    )
+    np.testing.assert_array_equal(start.bias, np.zeros(3))
+    np.testing.assert_allclose(half.bias, 0.25 * last.bias, rtol=1e-5, atol=1e-8)
+    expected = 0.75 * start.kernel + 0.25 * last.kernel
+    np.testing.assert_allclose(half.kernel, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_teacher_is_another_model(exported):
+    student = leaves(read_model(str(folder(exported, "carot"))).params)
+    teacher = leaves(read_model(str(folder(exported, "carot_teacher"))).params)
+    distances = [np.abs(student[name] - teacher[name]).max() for name in student]
+    assert 0 < max(distances) < 0.1
+
+
+def test_other_tools_read_the_config_and_the_tokenizer(exported):
+    config = CLIPConfig.from_pretrained(folder(exported, "carot"))
+    assert config.vision_config.image_size == 16
+    tokenizer = AutoTokenizer.from_pretrained(folder(exported, "carot"))
+    ids = tokenizer("a photo of dark blue.")["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id == config.text_config.bos_token_id
+    assert ids[-1] == tokenizer.eos_token_id == config.text_config.eos_token_id
+    assert len(ids) == 8
+
+
+def test_an_export_is_where_the_next_run_starts(exported, tiny_experiment, tmp_path):
+    start = str(folder(exported, "carot"))
+    changes = {"pretrained": start, "pretrain": None, "pretrain_method": None, "model": None}
+    again = tiny_experiment(**changes, export=Export(models=False))
+    again.methods = {"zero_shot": again.methods["zero_shot"]}
+    results = run(again, tmp_path)
+    (record,) = (run for run in exported[2]["runs"] if run["method"] == "carot")
+    found = results["runs"][0]["metrics"]["clean"]["nll"]
+    assert found == pytest.approx(record["metrics"]["clean"]["nll"], rel=1e-4)
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_class_names_can_be_the_data_sets(exported, tiny_experiment, tmp_path):
+    start = str(exported[1] / "pretrained" / "seed_0")
+    changes = {"pretrained": start, "pretrain": None, "pretrain_method": None, "model": None}
+    experiment = tiny_experiment(**changes)
+    experiment.methods = {"zero_shot": experiment.methods["zero_shot"]}
+    experiment.finetune = dataclasses.replace(experiment.finetune, class_names=())
+    assert run(experiment, tmp_path)["class_names"] == ["red", "green", "dark blue"]
+
+
+def test_a_tokenizer_of_another_model_is_refused(exported, shared, tiny_experiment):
+    start = str(exported[1] / "pretrained" / "seed_0")
+    changes = {"pretrained": start, "pretrain": None, "pretrain_method": None, "model": None}
+    experiment = tiny_experiment(**changes, tokenizer=str(shared / "clip_tokenizer"))
+    with pytest.raises(ConfigError, match=r"tokenizer: got a tokenizer of 49408 ids .* 16 ids"):
+        run(experiment, exported[1] / "refused")
+    assert not (exported[1] / "refused").exists()
+
+
+def test_weights_without_a_tokenizer_say_so(exported, tiny_experiment, tmp_path):
+    weights = tmp_path / "alone" / "weights.safetensors"
+    weights.parent.mkdir()
+    source = folder(exported, "carot")
+    weights.parent.joinpath("model.safetensors").write_bytes(
+        (source / "model.safetensors").read_bytes()
+    )
+    weights.parent.joinpath("config.json").write_text((source / "config.json").read_text())
+    changes = {"pretrain": None, "pretrain_method": None, "model": None}
+    experiment = tiny_experiment(**changes, pretrained=str(weights.parent))
+    with pytest.raises(ConfigError, match=r"pretrained: no tokenizer.json in .*alone"):
+        run(experiment, tmp_path / "run")
