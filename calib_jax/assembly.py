@@ -95,7 +95,7 @@ class Assembly:
         """A phase, trained from the encoder's parameters, with numbers of the validation split."""
         tables, encoder = self._texts.tables[name], self._texts.encoder
         predictor = self.predictor(name, method)
-        validation = {VALIDATION: self.splits[VALIDATION]}
+        validation = {name: self.splits[name] for name in (VALIDATION,) if name in self.splits}
 
         def probe(params: Params) -> dict[str, float]:
             predictions = predictor(params, validation, limit=_PROBE_SIZE)[VALIDATION]

@@ -88,7 +88,7 @@ class Experiment:
         evaluation: What every method is tested on.
         seeds: Each is a whole run, pre-training included unless `pretrained` names a model.
         data_dir: The folder of prepared TFDS data sets.
-        resize: How images get the model's size: `exact`, or faster `crop` or `device`.
+        resize: Where images get the model's size: on the `host`, or on the `device`.
         prepare: Functions `(data_dir, output_dir)` that write further data sets, once.
         tuned_on: What the hyper-parameters of this config were chosen on, for the report.
         export: What is left for other tools at the end.
@@ -110,7 +110,7 @@ class Experiment:
     evaluation: Evaluation
     seeds: tuple[int, ...] = (0,)
     data_dir: str = "data"
-    resize: Resize = "exact"
+    resize: Resize = "host"
     prepare: tuple[Callable[[pathlib.Path, pathlib.Path], None], ...] = ()
     tuned_on: str = "nothing: defaults of the papers"
     export: Export = dataclasses.field(default_factory=Export)

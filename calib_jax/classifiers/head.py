@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, Key
 from tqdm import tqdm
 
@@ -62,6 +63,7 @@ class Classifier(Protocol):
 
 
 PROMPTS_AT_ONCE = 1024
+_LENGTH_STEP = 8
 
 
 def class_text_embeddings(
@@ -70,8 +72,8 @@ def class_text_embeddings(
     """The unit-norm mean over the k prompts of each class of their unit-norm text embeddings.
 
     The zero-shot head of CLIP (arXiv 2103.00020, section 3.1.4). Outside of `jax.jit`, a table of
-    many prompts goes through the text tower in portions, split over all devices, under a
-    progress bar; inside, all at once.
+    many prompts goes through the text tower in portions of similar length, split over all
+    devices, under a progress bar; inside, all at once.
     """
     num_classes, num_prompts, _ = class_tokens.shape
     is_traced = any(
@@ -93,21 +95,34 @@ def _mean_embeddings(
     return normalize(jnp.mean(prompts, axis=1))
 
 
+@partial(jax.jit, static_argnames="encoder")
+def _prompt_embeddings(
+    encoder: Encoder, encoder_params: Params, tokens: Int[Array, "n t"]
+) -> Float[Array, "n d"]:
+    return normalize(encoder.encode_text(encoder_params, tokens))
+
+
 def _streamed_embeddings(
     encoder: Encoder, encoder_params: Params, class_tokens: Int[Array, "c k t"]
 ) -> Float[Array, "c d"]:
-    num_classes, num_prompts, _ = class_tokens.shape
+    num_classes, num_prompts, length = class_tokens.shape
     sharding = class_tokens.sharding
-    spread = batched(sharding.mesh) if isinstance(sharding, NamedSharding) else sharding
-    devices = sharding.num_devices
-    size = -(-max(1, PROMPTS_AT_ONCE // num_prompts) // devices) * devices
-    host_tokens = np.asarray(class_tokens)
-    # Every portion has the same shape, so that one compilation serves them all.
-    padded = np.resize(host_tokens, (-(-num_classes // size) * size, *host_tokens.shape[1:]))
-    portions = []
-    for start in tqdm(range(0, len(padded), size), desc="text head", unit="portion", delay=2):
-        tokens = jax.device_put(padded[start : start + size], spread)
-        embeddings = _mean_embeddings(encoder, encoder_params, tokens)
-        portions.append(jax.block_until_ready(embeddings))
-    joined = jax.jit(lambda parts: jnp.concatenate(parts)[:num_classes], out_shardings=sharding)
-    return joined(portions)
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+    spread = batched(mesh) if isinstance(mesh, Mesh) else sharding
+    size = -(-PROMPTS_AT_ONCE // sharding.num_devices) * sharding.num_devices
+    tokens = np.asarray(class_tokens).reshape(-1, length)
+    # Short prompts first, without their padding: most of a table is far shorter than its longest.
+    ends = tokens.argmax(axis=1) + 1
+    order = np.argsort(ends, kind="stable")
+    embeddings = np.empty((len(tokens), encoder.config.embed_dim), np.float32)
+    with tqdm(total=len(tokens), desc="text head", unit="prompt", delay=2) as progress:
+        for start in range(0, len(tokens), size):
+            rows = order[start : start + size]
+            end = min(-(-int(ends[rows[-1]]) // _LENGTH_STEP) * _LENGTH_STEP, length)
+            # The last portion is filled up: every shape is compiled once.
+            portion = jax.device_put(tokens[np.resize(rows, size), :end], spread)
+            found = _prompt_embeddings(encoder, encoder_params, portion)
+            embeddings[rows] = multihost_utils.process_allgather(found, tiled=True)[: len(rows)]
+            progress.update(len(rows))
+    means = embeddings.reshape(num_classes, num_prompts, -1).mean(axis=1)
+    return jax.device_put(normalize(jnp.asarray(means)), sharding)

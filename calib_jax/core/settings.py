@@ -89,8 +89,9 @@ def check_types(value: Any, hint: Any, where: str) -> None:
 
 
 def _check_union(value: Any, arguments: tuple[Any, ...], where: str) -> None:
+    of_its_class = [option for option in arguments if type(value) is option]
     errors = []
-    for option in arguments:
+    for option in of_its_class or arguments:
         try:
             return check_types(value, option, where)
         except ConfigError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import fractions
-import functools
 import io
 import math
 import re
@@ -16,26 +15,28 @@ from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from calib_jax.core.errors import DataError
-from calib_jax.core.resampling import fixed_point_taps
+from calib_jax.data.resizing import (
+    Axis,
+    Pixels,
+    may_start_with_rows,
+    resize,
+    resize_and_crop,
+    view_axes,
+)
 
-Pixels = UInt8[np.ndarray, "h w 3"]
-Resize = Literal["exact", "crop", "device"]
-"""How pixels get the model's size; the differences are those to Pillow's resize and centre crop.
+Resize = Literal["host", "device"]
+"""Where images get the model's size; either way as Pillow makes them, bit by bit.
 
-- exact: Pillow's own result, bit by bit.
-- crop: Pillow resizes what the crop needs and no more. Of the values of 1,000 photographs 0.01 %
-  differ, by 1 level (by 2 in 62 values).
-- device: the host decodes and cuts, `core.resampling.resample` does the rest. No difference in
-  1,000 photographs.
+- host: on the threads that decode, no more than the crop keeps.
+- device: the host only decodes and cuts, `core.resampling.resample` does the rest.
 """
 
 _START, _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd8", 0xD9, 0xDA
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # neither a stuffed 0xff nor a restart
-_SUPPORT = 2  # of the bicubic kernel, in output pixels where an image shrinks
 # On the device: a canvas of 512 for 224 pixels holds the common photograph of 500 x 375.
 _MAX_SHRINKING = fractions.Fraction(16, 7)
-_NUM_TAPS = 2 * math.ceil(_SUPPORT * _MAX_SHRINKING) + 1
+_NUM_TAPS = 2 * math.ceil(2 * _MAX_SHRINKING) + 1
 
 
 def decode(data: bytes, *, where: str) -> Pixels:
@@ -107,99 +108,6 @@ def _decode_any(data: bytes, where: str) -> Pixels:
         ) from None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Axis:
-    """Rows or columns of the evaluation view: `stored` are resized to `resized`, `size` kept."""
-
-    stored: int
-    resized: int
-    size: int
-
-    @property
-    def start(self) -> int:
-        """The first one kept, with torchvision's rounding."""
-        return round((self.resized - self.size) / 2)
-
-    @property
-    def kept(self) -> slice:
-        return slice(self.start, self.start + self.size)
-
-    @functools.cached_property
-    def needed(self) -> slice:
-        """The stored ones that those kept are computed from."""
-        scale = self.stored / self.resized
-        support = _SUPPORT * max(scale, 1.0)
-        low = math.floor(self.start * scale - support)
-        high = math.ceil((self.start + self.size) * scale + support)
-        return slice(max(low, 0), min(high, self.stored))
-
-    @property
-    def region(self) -> tuple[float, float]:
-        """Start and end of those kept, in pixels of the needed ones."""
-        scale = self.stored / self.resized
-        low, high = self.start * scale, (self.start + self.size) * scale
-        return low - self.needed.start, high - self.needed.start
-
-
-def _axes(pixels: Pixels, size: int) -> tuple[_Axis, _Axis]:
-    height, width = pixels.shape[:2]
-    shorter = min(height, width)
-    return (
-        _Axis(height, size * height // shorter, size),
-        _Axis(width, size * width // shorter, size),
-    )
-
-
-def _may_start_with_rows(rows: _Axis, columns: _Axis) -> bool:
-    """Whether Pillow 13 resizes the columns last: it rounds in between, so the order shows."""
-    shrinks = rows.stored - rows.resized
-    return shrinks > max(0, 2 * (columns.stored - columns.resized))
-
-
-def resize_and_crop(pixels: Pixels, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """CLIP's evaluation view: the shorter side resized to `size` (bicubic), the centre cut out.
-
-    Equal to Pillow's resize and crop, bit by bit, but each of the two passes leaves out what the
-    crop drops where that changes nothing.
-    """
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    rows, columns = _axes(pixels, size)
-    if _may_start_with_rows(rows, columns):
-        resized = _resized(Image.fromarray(pixels), columns.resized, rows.resized)
-        return np.asarray(resized)[rows.kept, columns.kept]
-    if rows.resized == size:
-        wide = _resized(Image.fromarray(pixels), columns.resized, rows.stored)
-        narrow = wide.crop((columns.start, 0, columns.start + size, rows.stored))
-        return np.asarray(_resized(narrow, size, size))
-    band = rows.needed
-    narrow = _resized(Image.fromarray(pixels[band]), size, _length(band))
-    # Pillow takes fractions of pixels as float32, so a cut of the last pass would show.
-    tall = Image.new("RGB", (size, rows.stored))
-    tall.paste(narrow, (0, band.start))
-    return np.asarray(_resized(tall, size, rows.resized))[rows.kept]
-
-
-def crop_and_resize(pixels: Pixels, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """`resize_and_crop`, computed from no more than the region that the crop keeps.
-
-    Pillow takes the region's edges as float32: values close to a half are rounded the other way.
-    """
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    rows, columns = _axes(pixels, size)
-    if _may_start_with_rows(rows, columns):
-        return resize_and_crop(pixels, size)
-    (top, bottom), (left, right) = rows.region, columns.region
-    cut = Image.fromarray(pixels[rows.needed, columns.needed])
-    narrow = cut.resize((size, cut.height), Image.Resampling.BICUBIC, (left, 0, right, cut.height))
-    return np.asarray(narrow.resize((size, size), Image.Resampling.BICUBIC, (0, top, size, bottom)))
-
-
-def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
-    return image.resize((width, height), Image.Resampling.BICUBIC)
-
-
 def random_box(
     height: int,
     width: int,
@@ -248,19 +156,11 @@ class Frame(NamedTuple):
         return Frame(pixels, taps)
 
 
-def _on_canvas(pixels: Pixels, rows: _Axis, columns: _Axis, side: int) -> Frame:
+def _on_canvas(pixels: Pixels, rows: Axis, columns: Axis, side: int) -> Frame:
     cut = pixels[rows.needed, columns.needed]
     canvas = np.zeros((side, side, 3), np.uint8)
     canvas[: cut.shape[0], : cut.shape[1]] = cut
-    return Frame(canvas, np.stack([_taps(rows), _taps(columns)]))
-
-
-# Photographs come in few sizes, and so do random windows of them.
-@functools.lru_cache(maxsize=2048)
-def _taps(axis: _Axis) -> Int32[np.ndarray, "size k"]:
-    return fixed_point_taps(
-        axis.stored, axis.resized, axis.kept, offset=axis.needed.start, num_taps=_NUM_TAPS
-    )
+    return Frame(canvas, np.stack([rows.taps(_NUM_TAPS), columns.taps(_NUM_TAPS)]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,11 +169,11 @@ class Framing:
 
     Attributes:
         size: Side of the model's images.
-        resize: How they get it.
+        resize: Where they get it.
     """
 
     size: int
-    resize: Resize = "exact"
+    resize: Resize = "host"
 
     @property
     def side(self) -> int:
@@ -282,17 +182,15 @@ class Framing:
 
     def view(self, pixels: Pixels) -> UInt8[np.ndarray, "size size 3"]:
         """CLIP's evaluation view, made on the host."""
-        make = crop_and_resize if self.resize == "crop" else resize_and_crop
-        return make(pixels, self.size)
+        return resize_and_crop(pixels, self.size)
 
     def whole(self, pixels: Pixels) -> Frame:
         """The frame of CLIP's evaluation view."""
         if self.resize != "device":
             return Frame(self.view(pixels))
-        rows, columns = _axes(pixels, self.size)
-        if _may_start_with_rows(rows, columns):
-            return self._stretched(self.view(pixels))
-        if max(_length(rows.needed), _length(columns.needed)) > self.side:
+        rows, columns = view_axes(pixels, self.size)
+        is_large = max(rows.num_needed, columns.num_needed) > self.side
+        if is_large or may_start_with_rows(rows, columns):
             return self._stretched(self.view(pixels))
         return _on_canvas(pixels, rows, columns, self.side)
 
@@ -301,7 +199,7 @@ class Framing:
     ) -> Frame:
         """The frame of a random window (see `random_box`), or of the whole where none fits.
 
-        A device resizes the columns first, as Pillow 12 does; Pillow 13 goes by the shape.
+        The columns are resized first, as Pillow 12 does; Pillow 13 goes by the shape.
         """
         box = random_box(pixels.shape[0], pixels.shape[1], rng, scale=scale)
         return self.whole(pixels) if box is None else self._stretched(pixels[box])
@@ -309,12 +207,9 @@ class Framing:
     def _stretched(self, pixels: Pixels) -> Frame:
         """The frame of all pixels, whatever their shape."""
         height, width = pixels.shape[:2]
-        if self.resize == "device" and max(height, width) <= self.side:
-            axes = _Axis(height, self.size, self.size), _Axis(width, self.size, self.size)
-            return _on_canvas(pixels, *axes, self.side)
-        frame = Frame(np.asarray(_resized(Image.fromarray(pixels), self.size, self.size)))
-        return self._stretched(frame.pixels) if self.resize == "device" else frame
-
-
-def _length(part: slice) -> int:
-    return part.stop - part.start
+        rows, columns = Axis(height, self.size, self.size), Axis(width, self.size, self.size)
+        if self.resize == "host":
+            return Frame(pixels if height == width == self.size else resize(pixels, rows, columns))
+        if max(height, width) <= self.side:
+            return _on_canvas(pixels, rows, columns, self.side)
+        return self._stretched(resize(pixels, rows, columns))

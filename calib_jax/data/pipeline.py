@@ -104,7 +104,7 @@ def training_batches(
     image_size: int,
     augmentation: Augmentation,
     seed: int,
-    resize: Resize = "exact",
+    resize: Resize = "host",
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator[Batch]:
@@ -119,7 +119,7 @@ def training_batches(
         image_size: Side of the model's images.
         augmentation: Random views.
         seed: Of the order, the captions and the views.
-        resize: How the views get the image size.
+        resize: Where the views get the image size.
         process_index: Which share of each batch is this process's.
         process_count: The number of shares.
 

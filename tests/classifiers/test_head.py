@@ -56,10 +56,13 @@ def test_class_embeddings_by_loop(tiny_model, tiny_batches):
 def test_many_prompts_are_streamed_over_the_devices(
     tiny_model, tiny_batches, monkeypatch, num_classes
 ):
-    """11 classes of 2 prompts, 8 classes at once on 8 devices: the same as all at once."""
+    """Prompts of three lengths, 8 at once on 8 devices: the same as all at once."""
     encoder, params = tiny_model
     tokens = np.resize(np.asarray(tiny_batches[0].class_tokens), (num_classes, 2, 8))
+    tokens = np.concatenate([tokens, np.zeros_like(tokens)], axis=2)
     tokens[:, 0, 0] = np.arange(num_classes)
+    tokens[::3, 1, 3:8] = [31, 0, 0, 0, 0]
+    tokens[1::3, 1, 7:13] = [1, 2, 3, 4, 5, 31]
     expected = head_module.class_text_embeddings(encoder, params, jnp.asarray(tokens))
     monkeypatch.setattr(head_module, "PROMPTS_AT_ONCE", 4)
     everywhere = jax.device_put(tokens, replicated(make_mesh()))
@@ -73,9 +76,7 @@ def test_many_prompts_are_streamed_over_the_devices(
 def test_streaming_shows_progress(tiny_model, tiny_batches, monkeypatch, capsys):
     encoder, params = tiny_model
     monkeypatch.setattr(head_module, "PROMPTS_AT_ONCE", 2)
-    monkeypatch.setattr(
-        head_module, "tqdm", lambda rows, delay, **options: tqdm(rows, delay=0, **options)
-    )
+    monkeypatch.setattr(head_module, "tqdm", lambda delay, **options: tqdm(delay=0, **options))
     tokens = jax.device_put(np.asarray(tiny_batches[0].class_tokens), jax.devices()[0])
     head_module.class_text_embeddings(encoder, params, tokens)
     assert "text head: 100%" in capsys.readouterr().err

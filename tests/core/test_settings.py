@@ -141,3 +141,29 @@ def test_other_generic_types_are_checked_by_their_container():
 def test_functions_that_look_alike_are_refused():
     with pytest.raises(ConfigError, match=r"<lambda>, expected a function defined in a module"):
         settings.to_dict({"style": lambda image: image})
+
+
+@dataclasses.dataclass
+class Square:
+    side: int = 1
+
+
+@dataclasses.dataclass
+class Circle:
+    radius: int = 1
+
+
+@dataclasses.dataclass
+class Shape:
+    of: Square | Circle | None = None
+
+
+def test_a_union_of_dataclasses_reports_the_field_of_the_one_that_is_there():
+    settings.check_types(Shape(of=Circle()), Shape, "config")
+    settings.check_types(Shape(), Shape, "config")
+    with pytest.raises(
+        ConfigError, match=r"config.of.radius: got 'wide' of type str, expected int"
+    ):
+        settings.check_types(Shape(of=Circle(radius="wide")), Shape, "config")
+    with pytest.raises(ConfigError, match=r"config.of: got 3 of type int, expected Square"):
+        settings.check_types(Shape(of=3), Shape, "config")

@@ -237,7 +237,7 @@ def views(larger_images, resize, **augmentation):
     return np.concatenate(found).astype(int)
 
 
-@pytest.mark.parametrize("resize", ["exact", "crop", "device"])
+@pytest.mark.parametrize("resize", ["host", "device"])
 def test_the_whole_of_a_larger_image_is_its_evaluation_view(larger_images, resize):
     _, opened, seen = larger_images
     got = views(larger_images, resize, crop_scale=(1.0, 1.0))
@@ -248,14 +248,11 @@ def test_the_whole_of_a_larger_image_is_its_evaluation_view(larger_images, resiz
 
 
 def test_random_views_are_windows_of_the_stored_image_in_every_way(larger_images):
-    exact, crop, device = (
+    host, device = (
         views(larger_images, resize, crop_scale=(0.2, 0.5), flip=True)
-        for resize in ("exact", "crop", "device")
+        for resize in ("host", "device")
     )
-    np.testing.assert_array_equal(crop, exact)
-    # Pillow 13 resizes the rows of some windows first, and rounds in between.
-    assert np.abs(device - exact).mean() < 0.1
-    assert np.abs(device - exact).max() < 10
+    np.testing.assert_array_equal(device, host)
 
 
 def test_more_images_a_batch_than_there_are(images):

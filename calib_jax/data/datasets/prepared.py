@@ -172,7 +172,7 @@ class ImageSplit:
         *,
         image_size: int,
         class_names: Sequence[str] = (),
-        resize: Resize = "exact",
+        resize: Resize = "host",
     ):
         """Opens the folder.
 
@@ -182,7 +182,7 @@ class ImageSplit:
             image_size: Side of the square pixels that `image` returns; 0 leaves them as stored.
             class_names: Labels become indices into these (`Split.label_map`); empty: the data
                 set's own (underscores in them are spaces).
-            resize: How frames get the image size.
+            resize: Where frames get the image size.
 
         Raises:
             ConfigError: As `RecordSplit` and `Split.label_map`.

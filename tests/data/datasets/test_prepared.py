@@ -16,7 +16,7 @@ from calib_jax.core.resampling import resample
 from calib_jax.data.builders import record
 from calib_jax.data.datasets import prepared
 from calib_jax.data.datasets.prepared import ImageSplit, RecordSplit, Split
-from calib_jax.data.images import resize_and_crop
+from calib_jax.data.resizing import resize_and_crop
 
 NAMES = ("red", "green", "dark blue")
 
@@ -142,7 +142,7 @@ def test_many_threads_read_the_same_images(tiny_data):
     assert images._room == prepared._CACHE_BYTES - 24 * 768
 
 
-@pytest.mark.parametrize("resize", ["exact", "crop", "device"])
+@pytest.mark.parametrize("resize", ["host", "device"])
 def test_frames_are_what_the_device_gets(tiny_data, resize):
     images = opened(tiny_data, image_size=8, resize=resize)
     expected = resize_and_crop(pixels_of("train", 5), 8)
