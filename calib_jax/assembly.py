@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+from typing import cast
 
 import jax
 import numpy as np
@@ -11,9 +12,10 @@ from jax.sharding import Mesh
 
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
 from calib_jax.core import rngs, settings
-from calib_jax.core.errors import ConfigError
+from calib_jax.core.errors import ConfigError, ExportError
 from calib_jax.core.types import Params
 from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.images import Resize
 from calib_jax.data.pipeline import CaptionedImages, training_batches
 from calib_jax.evaluation.diagnostics import spectrum
 from calib_jax.evaluation.evaluate import VALIDATION
@@ -134,7 +136,7 @@ class Assembly:
             batch_size=stage.training.batch_size,
             image_size=self._texts.encoder.config.vision.image_size,
             augmentation=stage.augmentation,
-            resize=self._experiment.resize,
+            resize=cast(Resize, self._experiment.resize),
             seed=seed,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -148,13 +150,23 @@ class Assembly:
             name: The method's.
             method: Makes the head.
             params: `{"encoder": ..., "classifier": ...}`.
+
+        Raises:
+            ExportError: It cannot be written.
         """
-        partial = folder.with_name(f"{folder.name}.partial")
-        self._write_model(partial, params["encoder"])
         head = self.predictor(name, method).head(params)
-        write_head(partial / CLASSIFIER_FILE, head, self._experiment.finetune.class_names)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
+        partial = folder.with_name(f"{folder.name}.partial")
+        try:
+            if partial.exists():
+                shutil.rmtree(partial)
+            self._write_model(partial, params["encoder"])
+            write_head(partial / CLASSIFIER_FILE, head, self._experiment.finetune.class_names)
+            partial.replace(folder)
+        except OSError as error:
+            raise ExportError(
+                f"export: {folder} cannot be written ({error.strerror or error}). Make room for "
+                "it; the same command goes on from here and trains nothing again."
+            ) from error
 
     def _write_model(self, folder: pathlib.Path, params: Params) -> None:
         tokenizer = self._texts.tokenizer
@@ -190,7 +202,7 @@ class Assembly:
                 (self._workdir.data, pathlib.Path(self._experiment.data_dir)),
                 image_size=self._texts.encoder.config.vision.image_size,
                 class_names=class_names,
-                resize=self._experiment.resize,
+                resize=cast(Resize, self._experiment.resize),
             )
             self._opened[key].image(0)
         return self._opened[key]

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.sharding import check_batch_size
 from calib_jax.data.captions import CaptionTable
-from calib_jax.data.images import Resize
+from calib_jax.data.images import RESIZES
 from calib_jax.data.pipeline import Augmentation, Source
 from calib_jax.evaluation.evaluate import Evaluation
 from calib_jax.methods.method import Method
@@ -25,7 +25,8 @@ class Stage:
 
     Attributes:
         sources: The images and their captions; none where nothing is trained.
-        class_names: What the captions call the classes; none: what the ID data set calls them.
+        class_names: What the captions call the classes; none, which only `finetune` can have:
+            what the ID data set calls them.
         augmentation: Random views.
         training: Steps and batches.
     """
@@ -48,22 +49,46 @@ class Export:
     Attributes:
         models: Every trained method's model, with its classifier.
         teacher: The EMA teachers too.
-        wise_ft: Interpolations `(1 - a) pretrained + a finetuned` of the weights too, for these a
-            (WiSE-FT, arXiv 2109.01903, eq. 1); the classifier is interpolated likewise.
+        wise_ft: Interpolations `(1 - a) pretrained + a finetuned` of all parameters too, the
+            classifier's own included, for these a (WiSE-FT, arXiv 2109.01903, eq. 1).
     """
 
     models: bool = True
     teacher: bool = False
     wise_ft: tuple[float, ...] = ()
 
-    def validate(self) -> None:
-        """Raises a ConfigError for a share outside 0..1 or given twice."""
-        distinct = set(self.wise_ft)
-        if len(distinct) < len(self.wise_ft) or not all(0 <= a <= 1 for a in distinct):
+    def validate(self, methods: dict[str, Method]) -> None:
+        """Raises a ConfigError for a share outside 0..1, or for what no method can give."""
+        if not all(0 <= share <= 1 for share in self.wise_ft):
             raise ConfigError(
-                f"export.wise_ft: got {self.wise_ft}, expected distinct numbers in 0..1. "
-                "Correct them."
+                f"export.wise_ft: got {self.wise_ft}, expected numbers in 0..1. Correct them."
             )
+        if self.teacher and not any(method.teacher for method in methods.values()):
+            raise ConfigError(
+                "export.teacher: got true, but no method has a teacher. Set it to false."
+            )
+        if self.wise_ft and not any(method.terms for method in methods.values()):
+            raise ConfigError(
+                f"export.wise_ft: got {self.wise_ft}, but no method is trained. Leave it empty."
+            )
+        folders = [folder for name in methods for folder in self.folders(name, methods[name])]
+        twice = [name for index, name in enumerate(folders) if name in folders[:index]]
+        if twice:
+            raise ConfigError(
+                f"export: two models would be written to {twice[0]!r}. Rename the method, or "
+                "remove the repeated number."
+            )
+
+    def folders(self, name: str, method: Method) -> list[str]:
+        """What the exports of a method are called."""
+        if not method.terms:
+            return []
+        suffixes = [
+            *([""] if self.models else []),
+            *(["_teacher"] if self.teacher and method.teacher else []),
+            *(f"_wise_{share}" for share in self.wise_ft),
+        ]
+        return [name + suffix for suffix in suffixes]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -79,6 +104,8 @@ class Experiment:
             open_clip, or what a pre-training run has written) or an OpenAI file; empty: pre-train.
         image_size: Side of the images in pixels; 0 is the model's own. For another, the position
             embeddings of `pretrained` are interpolated.
+        activation: Of `pretrained`, where it is a file alone, which cannot tell: `quick_gelu`
+            (OpenAI's) or `gelu` (most of open_clip's); empty: what its config says, or quick_gelu.
         tokenizer: A hub id or a folder; empty: that of `pretrained`, or, where this run
             pre-trains, one of the words of all captions.
         pretrain_method: How to pre-train.
@@ -102,6 +129,7 @@ class Experiment:
     compute: Compute = dataclasses.field(default_factory=Compute)
     pretrained: str = ""
     image_size: int = 0
+    activation: str = ""
     tokenizer: str = ""
     pretrain_method: Method | None = None
     pretrain: Stage | None = None
@@ -110,7 +138,7 @@ class Experiment:
     evaluation: Evaluation
     seeds: tuple[int, ...] = (0,)
     data_dir: str = "data"
-    resize: Resize = "host"
+    resize: str = "host"
     prepare: tuple[Callable[[pathlib.Path, pathlib.Path], None], ...] = ()
     tuned_on: str = "nothing: defaults of the papers"
     export: Export = dataclasses.field(default_factory=Export)
@@ -121,7 +149,12 @@ class Experiment:
         """Raises a ConfigError for the first setting that is out of range or missing."""
         self.compute.validate("compute")
         self.evaluation.validate()
-        self.export.validate()
+        self.export.validate(self.methods)
+        if self.resize not in RESIZES:
+            raise ConfigError(
+                f"resize: got {self.resize!r}, expected {' or '.join(RESIZES)}."
+                f"{nearest(self.resize, RESIZES)} Correct it."
+            )
         check_batch_size(self.evaluation.batch_size, mesh, field="evaluation.batch_size")
         distinct = set(self.seeds)
         if not distinct or len(distinct) < len(self.seeds) or not distinct <= set(range(2**16)):

@@ -98,10 +98,10 @@ def _override(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
         _check_path(experiment, match[1])
     values = flags.FlagValues()
     argv = ["calib_jax", *overrides]
-    config = config_flags.DEFINE_config_dataclass(
-        "config", experiment, flag_values=values, sys_argv=argv
-    )
     try:
+        config = config_flags.DEFINE_config_dataclass(
+            "config", experiment, flag_values=values, sys_argv=argv
+        )
         values(argv)
     except (flags.Error, ValueError, TypeError) as error:
         reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 import time
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -25,6 +26,9 @@ from calib_jax.texts import Texts, read_texts, with_class_names
 from calib_jax.training.loop import Fitted
 from calib_jax.training.workdir import Workdir, read_json, write_json
 
+# What can be changed without making another run of it.
+_NO_PART_OF_IT = ("cache_dir", "export")
+
 
 def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     """The content of `results.json`, after everything that was not finished before has been done.
@@ -43,12 +47,13 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     experiment.validate(mesh)
     experiment = with_class_names(experiment)
     texts = read_texts(experiment, mesh)
-    config = _identity(experiment, texts)
-    with Workdir(path).opened(config) as workdir:
+    config = _described(experiment, texts)
+    identity = {key: value for key, value in config.items() if key not in _NO_PART_OF_IT}
+    with Workdir(path).opened(identity) as workdir:
         for prepare in experiment.prepare:
             prepare(pathlib.Path(experiment.data_dir), workdir.data)
         assembly = Assembly(experiment, texts, workdir, mesh)
-        workdir.claim(config)
+        workdir.claim(identity)
         cells = [(name, seed) for seed in experiment.seeds for name in experiment.methods]
         is_finished = workdir.results.exists() and all(
             workdir.evaluation(*cell).exists() for cell in cells
@@ -79,14 +84,14 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     return results
 
 
-def _identity(experiment: Experiment, texts: Texts) -> dict[str, Any]:
+def _described(experiment: Experiment, texts: Texts) -> dict[str, Any]:
     """The config, and a checksum of the weights it names: a path alone does not tell the model."""
     config = settings.to_dict(experiment)
     if texts.pretrained is not None:
         checksum = 0
         for leaf in jax.tree.leaves(texts.pretrained):
             checksum = zlib.crc32(np.ascontiguousarray(leaf).data, checksum)
-        config["pretrained_crc32"] = checksum
+        config["pretrained_weights_crc32"] = checksum
     return config
 
 
@@ -100,38 +105,39 @@ def _record(
 ) -> dict[str, Any]:
     """What `results.json` holds of one method and seed; trained and evaluated where need be."""
     path = workdir.evaluation(name, seed)
-    if path.exists():
-        return read_json(path)
     method, stage = experiment.methods[name], experiment.finetune
+    folders = [workdir.model(folder, seed) for folder in experiment.export.folders(name, method)]
+    if path.exists() and all(folder.exists() for folder in folders):
+        return read_json(path)
     fitted = assembly.fit(name, method, stage, assembly.pretrained(seed), seed)
-    record = {
-        "method": name,
-        "seed": seed,
-        "num_steps": fitted.num_steps,
-        "train_seconds": fitted.train_seconds,
-        **evaluate(
-            assembly.predictor(name, method),
-            fitted.params,
-            assembly.splits,
-            experiment.evaluation,
-            stage.class_names,
-            bar=f"evaluate {name}",
-        ),
-    }
-    for variant, params in _exported(fitted, experiment.export).items():
-        folder = workdir.model("_".join(filter(None, (name, variant))), seed)
-        assembly.export(folder, name, method, params)
-    write_json(path, record)
-    return record
+    if not path.exists():
+        record = {
+            "method": name,
+            "seed": seed,
+            "num_steps": fitted.num_steps,
+            "train_seconds": fitted.train_seconds,
+            **evaluate(
+                assembly.predictor(name, method),
+                fitted.params,
+                assembly.splits,
+                experiment.evaluation,
+                stage.class_names,
+                bar=f"evaluate {name}",
+            ),
+        }
+        write_json(path, record)
+    if folders:
+        for folder, params in zip(folders, _exported(fitted, experiment.export), strict=True):
+            if not folder.exists():
+                assembly.export(folder, name, method, params)
+    return read_json(path)
 
 
-def _exported(fitted: Fitted, export: Export) -> dict[str, Params]:
-    """The models to export of a trained method, by the end of their names."""
-    if not fitted.num_steps:
-        return {}
-    models = {"": fitted.params} if export.models else {}
+def _exported(fitted: Fitted, export: Export) -> Iterator[Params]:
+    """The models of `export.folders`, one at a time: each may be large."""
+    if export.models:
+        yield fitted.params
     if export.teacher and fitted.teacher is not None:
-        models["teacher"] = fitted.teacher
+        yield fitted.teacher
     for share in export.wise_ft:
-        models[f"wise_{share:g}"] = interpolate(fitted.start, fitted.params, share)
-    return models
+        yield interpolate(fitted.start, fitted.params, share)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
+import re
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int32
 
 from calib_jax.core import rngs, settings
 from calib_jax.core.errors import ConfigError
@@ -15,7 +18,7 @@ from calib_jax.core.hub import folder_of
 from calib_jax.core.sharding import replicated
 from calib_jax.core.trees import trainable_mask
 from calib_jax.core.types import Params
-from calib_jax.data.captions import CaptionTable, class_prompts
+from calib_jax.data.captions import CaptionTable
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.tokenizers import (
     TOKENIZER_FILES,
@@ -23,6 +26,7 @@ from calib_jax.data.tokenizers import (
     check_fits,
     read_tokenizer,
     tokenize,
+    trimmed,
     word_tokenizer,
 )
 from calib_jax.experiment import PRETRAIN, Experiment
@@ -61,10 +65,11 @@ def with_class_names(experiment: Experiment) -> Experiment:
         return experiment
     split = experiment.evaluation.id_split
     opened = ImageSplit(split, (pathlib.Path(experiment.data_dir),), image_size=0)
-    if all(name.isdigit() for name in opened.label_names):
+    if all(re.fullmatch(r"\d+|n\d{8}", name) for name in opened.label_names):
         raise ConfigError(
             f"finetune.class_names: got none, and data set {opened.description} has only numbers, "
-            f"first {opened.label_names[0]!r}. Set them in the config."
+            f"first {opened.label_names[0]!r}. Set them in the config (for ImageNet, see "
+            "configs/imagenet)."
         )
     stage = dataclasses.replace(experiment.finetune, class_names=opened.label_names)
     return dataclasses.replace(experiment, finetune=stage)
@@ -82,31 +87,49 @@ def read_texts(experiment: Experiment, mesh: Mesh) -> Texts:
         raise ConfigError("model: got None. Set it, or name a pretrained model.")
     encoder = Encoder(model, experiment.compute)
     tokenizer = _make_tokenizer(experiment, model, checkpoint)
-    context_length = model.text.context_length
-    everywhere = replicated(mesh)
-    prompts = jax.device_put(
-        class_prompts(
-            tokenizer,
-            experiment.finetune.class_names,
-            experiment.evaluation.templates,
-            context_length=context_length,
-        ),
-        everywhere,
-    )
-    tables = {}
-    for name, method, stage in experiment.phases():
-        texts = stage.captions().texts() if method.terms else ()
-        captions = tokenize(tokenizer, texts, context_length=context_length)
-        tables[name] = Tables(captions=jax.device_put(captions, everywhere), class_tokens=prompts)
+    tables = _make_tables(experiment, tokenizer, model.text.context_length, mesh)
+    for name, method, _ in experiment.phases():
         if method.terms:
-            start = functools.partial(_initial_params, method, encoder)
-            shapes = jax.eval_shape(start, tables[name])
+            shapes = jax.eval_shape(
+                functools.partial(_initial_params, method, encoder), tables[name]
+            )
             try:
                 trainable_mask(shapes, method.trainable)
             except ConfigError as error:
                 where = "pretrain_method" if name == PRETRAIN else f"methods.{name}"
                 raise ConfigError(f"{where}.{error}") from None
     return Texts(encoder, tokenizer, tables, None if checkpoint is None else checkpoint.params)
+
+
+def _make_tables(
+    experiment: Experiment, tokenizer: TextTokenizer, context_length: int, mesh: Mesh
+) -> dict[str, Tables]:
+    """The tokens of each phase: the captions of its own stage, and the same prompts for all."""
+    class_names = experiment.finetune.class_names
+    prompts = CaptionTable(class_names, experiment.evaluation.templates)
+    captions = {
+        name: stage.captions() for name, method, stage in experiment.phases() if method.terms
+    }
+    # At once, so that one warning counts all that are too long.
+    distinct = dict.fromkeys(t for table in (prompts, *captions.values()) for t in table.texts())
+    rows = tokenize(tokenizer, tuple(distinct), context_length=context_length)
+    row_of = {text: number for number, text in enumerate(distinct)}
+    everywhere = replicated(mesh)
+
+    def tokens_of(table: CaptionTable) -> Int32[np.ndarray, "n t"]:
+        return trimmed(rows[[row_of[text] for text in table.texts()]], tokenizer)
+
+    class_tokens = jax.device_put(
+        tokens_of(prompts).reshape(len(class_names), len(prompts.templates), -1), everywhere
+    )
+    own = {name: tokens_of(table) for name, table in captions.items()}
+    none = np.zeros((0, class_tokens.shape[-1]), np.int32)
+    return {
+        name: Tables(
+            captions=jax.device_put(own.get(name, none), everywhere), class_tokens=class_tokens
+        )
+        for name, _, _ in experiment.phases()
+    }
 
 
 def _initial_params(method: Method, encoder: Encoder, tables: Tables) -> Params:
@@ -159,7 +182,7 @@ def _read_pretrained(experiment: Experiment) -> Checkpoint | None:
     checkpoint = read_model(
         experiment.pretrained,
         image_size=experiment.image_size,
-        activation="" if model is None else model.activation,
+        activation=experiment.activation or ("" if model is None else model.activation),
     )
     if model is None:
         return checkpoint

@@ -1,6 +1,8 @@
 """A pre-trained CLIP, fine-tuned on any prepared TFDS data set: `finetune.py:NAME`.
 
-Compares zero-shot, FLYP and CaRot; the fine-tuned models lie in `models/` of the workdir.
+The data set needs the splits `train` and `test`; for another name of the latter, set
+`--config.evaluation.id_split.split`. Compares zero-shot, FLYP and CaRot; the fine-tuned models lie
+in `models/` of the workdir.
 """
 
 from calib_jax.data.datasets.prepared import Split

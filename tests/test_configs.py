@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from calib_jax import main
 from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.sharding import make_mesh
@@ -113,6 +114,27 @@ def test_the_sample_of_imagenet_needs_no_weights():
     assert len(sample.evaluation.templates) == 80
     with pytest.raises(ConfigError, match="got variant 'smaple', expected sample"):
         module.get_config("smaple")
+
+
+def leaves(value, path="config"):
+    """(flag, value) of every number, text and switch of a config."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from leaves(getattr(value, field.name), f"{path}.{field.name}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key.isidentifier():
+                yield from leaves(item, f"{path}.{key}")
+    elif isinstance(value, (bool, int, float, str)):
+        yield path, value
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_number_text_and_switch_can_be_set(path):
+    flags = [f"--{name}={value}" for name, value in leaves(load(path).get_config())]
+    assert len(flags) > 20
+    experiment, _ = main.parse(["x", f"--config={path}", "--workdir=w", *flags])
+    assert experiment == load(path).get_config()
 
 
 def config_classes(value, found):

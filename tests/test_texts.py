@@ -1,13 +1,17 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.sharding import make_mesh
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.models import presets
+from calib_jax.models.encoder import Encoder
+from calib_jax.models.weights import openai, table
 from calib_jax.models.weights.export import write_model
 from calib_jax.texts import read_texts, with_class_names
 
@@ -118,9 +122,10 @@ def test_the_class_names_can_be_the_data_sets(tiny_experiment):
     assert experiment.finetune.class_names == ("red", "green", "dark blue")
 
 
-def test_numbers_are_no_class_names(tiny_experiment, monkeypatch):
+@pytest.mark.parametrize("names", [("0", "1"), ("n01440764", "n01443537")])
+def test_numbers_are_no_class_names(tiny_experiment, monkeypatch, names):
     class Numbers:
-        label_names = ("0", "1")
+        label_names = names
         description = "numbers[test]"
 
         def __init__(self, *args, **kwargs):
@@ -129,5 +134,52 @@ def test_numbers_are_no_class_names(tiny_experiment, monkeypatch):
     experiment = tiny_experiment()
     experiment.finetune = dataclasses.replace(experiment.finetune, class_names=())
     monkeypatch.setattr("calib_jax.texts.ImageSplit", Numbers)
-    with pytest.raises(ConfigError, match=r"numbers\[test\] has only numbers, first '0'. Set them"):
+    with pytest.raises(
+        ConfigError, match=r"numbers\[test\] has only numbers, first '(0|n01440764)'. Set"
+    ):
         with_class_names(experiment)
+
+
+def test_one_warning_counts_all_captions_that_are_too_long(written, tiny_experiment, caplog):
+    """Prompts and captions share a text: it counts once."""
+    folder, experiment = written
+    long = "a photo of a photo of a photo of a photo of a photo of {}."
+    source = dataclasses.replace(experiment.finetune.sources[0], templates=(long,))
+    experiment.finetune.sources = (source,)
+    experiment.evaluation.templates = (long, "a photo of {}.")
+    experiment.methods = tiny_experiment().methods
+    read_texts(tiny_experiment(), make_mesh()).tokenizer.save(folder, context_length=16)
+    texts = read_texts(experiment, make_mesh())
+    (message,) = caplog.messages
+    assert message.startswith("3 of 6 captions are longer than 16 tokens")
+    np.testing.assert_array_equal(texts.tables["carot"].captions[:, -1], [11, 11, 11])
+
+
+def test_a_weight_file_alone_needs_the_activation(tiny_model, tmp_path, tiny_experiment, caplog):
+    encoder, params = tiny_model
+    file = tmp_path / "weights.safetensors"
+    config = presets.tiny(vocab_size=16, context_length=8, image_size=16, width=64, embed_dim=8)
+    params = jax.tree.map(
+        lambda shape: np.full(shape.shape, 0.1, np.float32),
+        jax.eval_shape(Encoder(config).init, jax.random.key(0)),
+    )
+    safetensors.numpy.save_file(table.store(config, params, openai.rows(config)), file)
+    tokenizer = read_texts(tiny_experiment(), make_mesh()).tokenizer
+    tokenizer.save(tmp_path / "tokenizer", context_length=8)
+    changes = {"pretrain": None, "pretrain_method": None, "model": None}
+    experiment = tiny_experiment(
+        **changes,
+        pretrained=str(file),
+        tokenizer=str(tmp_path / "tokenizer"),
+        methods={"zero_shot": zero_shot()},
+    )
+    experiment.activation = "gelu"
+    with pytest.raises(ConfigError, match=r"whose end of text is 11, .* 16 ids that ends with 15"):
+        read_texts(experiment, make_mesh())
+    assert not caplog.messages
+    experiment.activation = ""
+    with pytest.raises(ConfigError, match="end of text"):
+        read_texts(experiment, make_mesh())
+    (message,) = caplog.messages
+    assert "assuming quick_gelu" in message
+    assert "--config.activation" in message

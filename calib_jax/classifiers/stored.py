@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array, Int
 
+import calib_jax
 from calib_jax.classifiers.head import Classifier, Head
 from calib_jax.core.errors import WeightsError
 from calib_jax.core.trees import leaf_names
@@ -72,14 +74,23 @@ def kept_head(
     """The classifier's head for these parameters and prompts, from `folder` if it lies there.
 
     The file's name is a hash of everything that the head depends on: the model, all but the image
-    tower's parameters, the prompts, and the kind of device.
+    tower's parameters, the prompts, the kind of device, and this library's version. Where nothing
+    can be written, the head is made all the same, and a warning says so.
     """
     path = folder / f"{_fingerprint(classifier, encoder, params, class_tokens)}.safetensors"
     try:
         return read_head(path)[0]
     except WeightsError:  # not there yet, or damaged
         head = classifier.head(params["classifier"], encoder, params["encoder"], class_tokens)
-        write_head(path, head, ())
+        try:
+            write_head(path, head, ())
+        except OSError as error:
+            logging.getLogger("calib_jax").warning(
+                "cache_dir: the head cannot be kept in %s (%s) and will be made again; set "
+                "--config.cache_dir to another folder",
+                folder,
+                error.strerror or error,
+            )
         return head
 
 
@@ -92,7 +103,8 @@ def _fingerprint(
         "tokens": class_tokens,
     }
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((classifier, encoder, jax.default_backend())).encode())
+    kind = (classifier, encoder, jax.default_backend(), calib_jax.__version__)
+    digest.update(repr(kind).encode())
     for name, leaf in zip(leaf_names(used), jax.tree.leaves(used), strict=True):
         array = np.ascontiguousarray(leaf)
         digest.update(f"{name} {array.dtype} {array.shape}".encode())

@@ -35,6 +35,10 @@ class CheckpointError(CalibJaxError, RuntimeError):
     """A checkpoint is damaged, or belongs to another run."""
 
 
+class ExportError(CalibJaxError, RuntimeError):
+    """A trained model cannot be written."""
+
+
 class WeightsError(ConfigError):
     """A weight file that the config names is missing, damaged, or does not fit the model."""
 

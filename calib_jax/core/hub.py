@@ -8,6 +8,7 @@ from pathlib import Path
 
 from calib_jax.core.errors import ConfigError
 
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -26,10 +27,10 @@ def folder_of(source: str, *, field: str, patterns: Sequence[str]) -> Path:
     folder = Path(source).expanduser()
     if source and folder.is_dir():
         return folder
-    if not _HUB_ID.fullmatch(source):
+    if not _HUB_ID.fullmatch(source) or source.startswith(".") or folder.suffix in _WEIGHTS:
         raise ConfigError(
-            f"{field}: got {source!r}, expected a folder, or a hub id like "
-            "'openai/clip-vit-base-patch16'. Check the path."
+            f"{field}: got {source!r}, expected a file or folder that is there, or a hub id "
+            "like 'openai/clip-vit-base-patch16'. Check the path."
         )
     # Takes half a second, and most runs do not need it.
     import huggingface_hub

@@ -5,11 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Int32
-
 from calib_jax.core.errors import ConfigError
-from calib_jax.data.tokenizers import TextTokenizer, tokenize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,16 +48,3 @@ class CaptionTable:
     def template_indices(self, templates: Sequence[str]) -> tuple[int, ...]:
         """The columns of some of the table's templates."""
         return tuple(self.templates.index(template) for template in templates)
-
-
-def class_prompts(
-    tokenizer: TextTokenizer,
-    class_names: Sequence[str],
-    templates: Sequence[str],
-    *,
-    context_length: int,
-) -> Int32[np.ndarray, "c k t"]:
-    """The tokenised prompts of each class, for the zero-shot head; t as in `tokenize`."""
-    table = CaptionTable(tuple(class_names), tuple(templates))
-    tokens = tokenize(tokenizer, table.texts(), context_length=context_length)
-    return tokens.reshape(len(class_names), len(templates), -1)

@@ -7,7 +7,7 @@ import fractions
 import io
 import math
 import re
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -30,6 +30,8 @@ Resize = Literal["host", "device"]
 - host: on the threads that decode, no more than the crop keeps.
 - device: the host only decodes and cuts, `core.resampling.resample` does the rest.
 """
+
+RESIZES = get_args(Resize)
 
 _START, _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd8", 0xD9, 0xDA
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive

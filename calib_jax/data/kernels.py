@@ -1,6 +1,7 @@
 """The one loop that NumPy is too slow for; importing it takes half a second."""
 
 import inspect
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -29,5 +30,12 @@ def _weighted_rows(pixels, taps, result):
             result[o, x] = min(max(sums[x] >> 22, 0), 255)
 
 
-# Unwrapped of the run-time type checks of the tests, which numba cannot compile.
-weighted_rows = numba.njit(nogil=True, cache=True)(inspect.unwrap(_weighted_rows))
+def _compiled(function: Callable[..., None], *, cache: bool) -> Callable[..., None]:
+    # Unwrapped of the run-time type checks of the tests, which numba cannot compile.
+    return numba.njit(nogil=True, cache=cache)(inspect.unwrap(function))
+
+
+try:
+    weighted_rows = _compiled(_weighted_rows, cache=True)
+except RuntimeError:  # no folder that could hold the cache
+    weighted_rows = _compiled(_weighted_rows, cache=False)

@@ -250,13 +250,22 @@ def tokenize(
             context_length,
             too_long[0],
         )
-    longest = max(map(len, rows), default=0)
-    lengths = (length for length in _LENGTHS if longest <= length < context_length)
-    tokens = np.full((len(rows), next(lengths, context_length)), tokenizer.pad, np.int32)
+    length = _static_length(max(map(len, rows), default=0), context_length)
+    tokens = np.full((len(rows), length), tokenizer.pad, np.int32)
     for row, ids in zip(tokens, rows, strict=True):
         kept = ids if len(ids) <= context_length else [*ids[: context_length - 1], tokenizer.eot]
         row[: len(kept)] = kept
     return tokens
+
+
+def trimmed(tokens: Int32[np.ndarray, "n t"], tokenizer: TextTokenizer) -> Int32[np.ndarray, "n u"]:
+    """The rows cut to the smallest length of `tokenize` that holds every end of text."""
+    longest = int((tokens == tokenizer.eot).argmax(axis=1).max()) + 1
+    return tokens[:, : _static_length(longest, tokens.shape[1])]
+
+
+def _static_length(longest: int, limit: int) -> int:
+    return next((length for length in _LENGTHS if longest <= length < limit), limit)
 
 
 def _refuse(tokenizer: TextTokenizer, text: str) -> None:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int32, UInt8
+from jaxtyping import Array, Float, Int, Int32, UInt8
 from tqdm import tqdm
 
 from calib_jax.classifiers.head import PROMPTS_AT_ONCE, Classifier, Head
@@ -69,23 +69,21 @@ class Predictor:
         self._batch_size = batch_size
         self._class_tokens = tables.class_tokens
 
-    def head(self, params: Params, *, max_prompts: int | None = None) -> Head:
-        """The head for the present parameters; one of many prompts comes from the cache.
-
-        Args:
-            params: `{"encoder": ..., "classifier": ...}`.
-            max_prompts: Take of each class only the first prompts, this many in all (at least one
-                of each).
-        """
+    def head(self, params: Params) -> Head:
+        """The head for these parameters; one of many prompts comes from the cache."""
         tokens = self._class_tokens
-        if max_prompts is not None:
-            tokens = tokens[:, : max(1, max_prompts // len(tokens))]
         num_prompts = tokens.shape[0] * tokens.shape[1]
         if self._cache is None or num_prompts <= PROMPTS_AT_ONCE or jax.process_count() > 1:
-            return self._classifier.head(
-                params["classifier"], self._encoder, params["encoder"], tokens
-            )
+            return self._make_head(params, tokens)
         return kept_head(self._cache, self._classifier, self._encoder, params, tokens)
+
+    def _quick_head(self, params: Params) -> Head:
+        """The head for parameters that are not here to stay, of each class's first prompts."""
+        tokens = self._class_tokens
+        return self._make_head(params, tokens[:, : max(1, PROMPTS_AT_ONCE // len(tokens))])
+
+    def _make_head(self, params: Params, tokens: Int[Array, "c k t"]) -> Head:
+        return self._classifier.head(params["classifier"], self._encoder, params["encoder"], tokens)
 
     def __call__(
         self,
@@ -100,11 +98,11 @@ class Predictor:
         Args:
             params: `{"encoder": ..., "classifier": ...}`.
             splits: By name.
-            limit: For a quick look: take only so many examples of each, spread evenly, and at most
-                1,024 prompts (of each class the first).
+            limit: For a quick look: take only so many examples of each, spread evenly, and of each
+                class only the first prompts (at most 1,024 in all, if there are no more classes).
             bar: The title of a progress bar; None shows none.
         """
-        head = self.head(params, max_prompts=None if limit is None else PROMPTS_AT_ONCE)
+        head = self.head(params) if limit is None else self._quick_head(params)
         total = sum(len(spread(len(split), limit)) for split in splits.values())
         with tqdm(total=total, desc=bar, unit="image", disable=bar is None) as progress:
             return {

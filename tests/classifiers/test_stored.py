@@ -91,3 +91,18 @@ def test_a_kept_head_is_made_once_for_each_model_and_prompt_table(
     assert Counted.calls == 4
     head(params)
     assert Counted.calls == 4
+
+
+def test_a_folder_that_cannot_be_written_costs_only_time(
+    tiny_model, tiny_batches, tmp_path, caplog
+):
+    encoder, params = tiny_model
+    (tmp_path / "file").write_text("no folder")
+    tree = {"encoder": params, "classifier": {}}
+    tokens = tiny_batches[0].class_tokens
+    head = stored.kept_head(tmp_path / "file" / "heads", ZeroShot(), encoder, tree, tokens)
+    expected = ZeroShot().head({}, encoder, params, tokens)
+    np.testing.assert_array_equal(head.kernel, expected.kernel)
+    (message,) = caplog.messages
+    assert "cannot be kept in" in message
+    assert "--config.cache_dir" in message

@@ -34,9 +34,11 @@ def test_the_hub_gives_the_folder_of_its_copy(tmp_path, monkeypatch):
     assert asked == {"source": MODEL, "allow_patterns": ["*.json"]}
 
 
-@pytest.mark.parametrize("source", ["", "nowhere", "/no/such/folder", "a/b/c", "org/na me"])
+@pytest.mark.parametrize(
+    "source", ["", "nowhere", "/no/such", "a/b/c", "org/na me", "./x", "../x", "a/ViT-B-16.pt"]
+)
 def test_neither_a_folder_nor_a_hub_id(source):
-    with pytest.raises(ConfigError, match=r"pretrained: got '.*', expected a folder, or a hub id"):
+    with pytest.raises(ConfigError, match=r"pretrained: got '.*', expected a file or folder"):
         hub.folder_of(source, field="pretrained", patterns=["*"])
 
 

@@ -1,10 +1,9 @@
 """Rows of the caption table, by hand; every message."""
 
-import numpy as np
 import pytest
 
 from calib_jax.core.errors import ConfigError
-from calib_jax.data import captions, tokenizers
+from calib_jax.data import captions
 
 TEMPLATES = ("a photo of a {}.", "a {}")
 
@@ -35,16 +34,3 @@ def test_an_empty_table(names, templates):
     message = rf"got {len(names)} class names and {len(templates)} templates, expected at least"
     with pytest.raises(ConfigError, match=message):
         captions.CaptionTable(names, templates)
-
-
-@pytest.mark.parametrize(("context_length", "length"), [(8, 8), (10, 10), (77, 16)])
-def test_class_prompts_are_the_table_by_class(context_length, length):
-    tokenizer = tokenizers.word_tokenizer(["a photo of a dog.", "big"])
-    prompts = captions.class_prompts(
-        tokenizer, ("dog", "big dog"), TEMPLATES, context_length=context_length
-    )
-    assert prompts.shape == (2, 2, length)
-    expected = tokenizers.tokenize(
-        tokenizer, ["a photo of a big dog.", "a big dog"], context_length=context_length
-    )
-    np.testing.assert_array_equal(prompts[1], expected)

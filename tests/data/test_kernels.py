@@ -1,5 +1,9 @@
+import importlib
+
+import numba
 import numpy as np
 
+from calib_jax.data import kernels
 from calib_jax.data.kernels import weighted_rows
 
 
@@ -24,3 +28,21 @@ def test_weighted_rows_by_loop():
             expected[o, x] = min(max(int(np.floor(total / 2**22 + 0.5)), 0), 255)
     np.testing.assert_array_equal(result, expected)
     assert len(np.unique(expected)) > 5
+
+
+def test_without_a_folder_for_its_cache_it_is_compiled_anew(monkeypatch):
+    """As in a read-only installation of a user without a home."""
+    original = numba.njit
+
+    def without_cache(*, cache, **options):
+        if cache:
+            raise RuntimeError("cannot cache function '_weighted_rows': no locator available")
+        return original(cache=cache, **options)
+
+    monkeypatch.setattr(numba, "njit", without_cache)
+    module = importlib.reload(kernels)
+    result = np.empty((1, 2), np.uint8)
+    module.weighted_rows(np.array([[3, 9]], np.uint8), np.array([[0, 2**22]], np.int32), result)
+    np.testing.assert_array_equal(result, [[3, 9]])
+    monkeypatch.undo()
+    importlib.reload(kernels)

@@ -197,9 +197,9 @@ def test_words_need_no_transformers(words, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        ((), r"model.folder: no tokenizer.json in .*, and no vocab.json or merges.txt\. Name a"),
-        (("vocab.json",), r"model.folder: no tokenizer.json in .*, and no merges.txt\. Name a"),
-        (("merges.txt",), r"model.folder: no tokenizer.json in .*, and no vocab.json\. Name a"),
+        ((), r"model.folder: no tokenizer.json in .*, and no vocab.json or merges.txt\. Copy"),
+        (("vocab.json",), r"model.folder: no tokenizer.json in .*, and no merges.txt\. Copy"),
+        (("merges.txt",), r"model.folder: no tokenizer.json in .*, and no vocab.json\. Copy"),
     ],
 )
 def test_missing_files(tmp_path, there, message):
@@ -313,3 +313,14 @@ def test_a_tokenizer_of_another_tower(words, vocab_size, eot):
     )
     with pytest.raises(ConfigError, match=message):
         tokenizers.check_fits(words, vocab_size=vocab_size, eot=eot, field="pretrained")
+
+
+def test_rows_are_trimmed_to_the_longest_of_them():
+    tokenizer = tokenizers.word_tokenizer(["a b c d e f g h i j k l m n o p q r"])
+    texts = ["a b", "a b c d e f g", "a b c d e f g h i j k l m n o p q r"]
+    rows = tokenizers.tokenize(tokenizer, texts, context_length=21)
+    assert rows.shape == (3, 21)
+    for number, length in ((1, 8), (2, 16), (3, 21)):
+        trimmed = tokenizers.trimmed(rows[:number], tokenizer)
+        assert trimmed.shape == (number, length)
+        np.testing.assert_array_equal(trimmed, rows[:number, :length])

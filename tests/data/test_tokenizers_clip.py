@@ -141,7 +141,8 @@ def imagenet_lines(name):
 
 def test_imagenet_prompts_fit_24_tokens(clip, oracle, caplog):
     names, templates = imagenet_lines("class_names"), imagenet_lines("templates")
-    prompts = captions.class_prompts(clip, names, templates, context_length=77)
+    texts = captions.CaptionTable(names, templates).texts()
+    prompts = tokenizers.tokenize(clip, texts, context_length=77).reshape(1000, 80, -1)
     assert prompts.shape == (1000, 80, 24)
     assert (prompts == EOT).sum() == 80_000
     assert prompts.argmax(axis=-1).max() + 1 <= 22

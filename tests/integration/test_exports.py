@@ -1,6 +1,7 @@
 """What a run leaves for other tools: the models, their tokenizer, and their classifiers."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,12 @@ import pytest
 from transformers import AutoTokenizer, CLIPConfig
 
 from calib_jax.classifiers.stored import read_head
-from calib_jax.core.errors import ConfigError
+from calib_jax.core.errors import ConfigError, ExportError
 from calib_jax.data.datasets.prepared import ImageSplit, Split
 from calib_jax.experiment import Export
 from calib_jax.methods.baselines import finetune
 from calib_jax.methods.robust import carot
+from calib_jax.models.config import Compute
 from calib_jax.models.encoder import Encoder
 from calib_jax.models.weights.load import read_model
 from calib_jax.run import run
@@ -49,8 +51,8 @@ def leaves(params):
 
 def test_every_model_that_was_asked_for_is_there(exported):
     names = {path.name for path in (exported[1] / "models" / "seed_0").iterdir()}
-    own = {"finetune", "finetune_wise_0", "finetune_wise_0.25"}
-    assert names == own | {"carot", "carot_wise_0", "carot_wise_0.25", "carot_teacher"}
+    own = {"finetune", "finetune_wise_0.0", "finetune_wise_0.25"}
+    assert names == own | {"carot", "carot_wise_0.0", "carot_wise_0.25", "carot_teacher"}
     files = {path.name for path in folder(exported, "carot").iterdir()}
     assert files >= {
         "config.json",
@@ -82,7 +84,7 @@ def test_the_files_alone_give_the_accuracy_of_the_results(exported, tiny_data, n
 def test_wise_ft_lies_between_the_pretrained_and_the_tuned_weights(exported):
     first = leaves(read_model(str(exported[1] / "pretrained" / "seed_0")).params)
     last = leaves(read_model(str(folder(exported, "carot"))).params)
-    start = leaves(read_model(str(folder(exported, "carot_wise_0"))).params)
+    start = leaves(read_model(str(folder(exported, "carot_wise_0.0"))).params)
     quarter = leaves(read_model(str(folder(exported, "carot_wise_0.25"))).params)
     assert any(np.any(first[name] != last[name]) for name in first)
     for name, value in first.items():
@@ -94,7 +96,7 @@ def test_wise_ft_lies_between_the_pretrained_and_the_tuned_weights(exported):
 def test_wise_ft_interpolates_the_linear_head_too(exported):
     start, half, last = (
         read_head(folder(exported, name) / "classifier.safetensors")[0]
-        for name in ("finetune_wise_0", "finetune_wise_0.25", "finetune")
+        for name in ("finetune_wise_0.0", "finetune_wise_0.25", "finetune")
     )
     np.testing.assert_array_equal(start.bias, np.zeros(3))
     np.testing.assert_allclose(half.bias, 0.25 * last.bias, rtol=1e-5, atol=1e-8)
@@ -131,15 +133,6 @@ def test_an_export_is_where_the_next_run_starts(exported, tiny_experiment, tmp_p
     assert not (tmp_path / "models").exists()
 
 
-def test_the_class_names_can_be_the_data_sets(exported, tiny_experiment, tmp_path):
-    start = str(exported[1] / "pretrained" / "seed_0")
-    changes = {"pretrained": start, "pretrain": None, "pretrain_method": None, "model": None}
-    experiment = tiny_experiment(**changes)
-    experiment.methods = {"zero_shot": experiment.methods["zero_shot"]}
-    experiment.finetune = dataclasses.replace(experiment.finetune, class_names=())
-    assert run(experiment, tmp_path)["class_names"] == ["red", "green", "dark blue"]
-
-
 def test_a_tokenizer_of_another_model_is_refused(exported, shared, tiny_experiment):
     start = str(exported[1] / "pretrained" / "seed_0")
     changes = {"pretrained": start, "pretrain": None, "pretrain_method": None, "model": None}
@@ -149,15 +142,56 @@ def test_a_tokenizer_of_another_model_is_refused(exported, shared, tiny_experime
     assert not (exported[1] / "refused").exists()
 
 
-def test_weights_without_a_tokenizer_say_so(exported, tiny_experiment, tmp_path):
-    weights = tmp_path / "alone" / "weights.safetensors"
-    weights.parent.mkdir()
-    source = folder(exported, "carot")
-    weights.parent.joinpath("model.safetensors").write_bytes(
-        (source / "model.safetensors").read_bytes()
-    )
-    weights.parent.joinpath("config.json").write_text((source / "config.json").read_text())
-    changes = {"pretrain": None, "pretrain_method": None, "model": None}
-    experiment = tiny_experiment(**changes, pretrained=str(weights.parent))
-    with pytest.raises(ConfigError, match=r"pretrained: no tokenizer.json in .*alone"):
-        run(experiment, tmp_path / "run")
+def test_a_finished_run_exports_what_is_asked_for_later(exported, tmp_path, capsys):
+    """Nothing is trained again, and what a stop had left half written is gone."""
+    experiment, workdir, results = exported
+    later = tmp_path / "run"
+    shutil.copytree(workdir, later)
+    shutil.rmtree(later / "models" / "seed_0" / "carot")
+    left = later / "models" / "seed_0" / "carot.partial" / "classifier.safetensors.partial999"
+    left.parent.mkdir()
+    left.touch()
+    experiment = dataclasses.replace(experiment, export=Export(wise_ft=(0.5,)))
+    assert run(experiment, later) == results
+    models = later / "models" / "seed_0"
+    assert {"carot", "carot_wise_0.5", "carot_teacher"} <= {path.name for path in models.iterdir()}
+    assert not list(models.rglob("*partial*"))
+    for path in (models / "carot").iterdir():
+        assert path.read_bytes() == (folder(exported, "carot") / path.name).read_bytes()
+    assert "0/6" not in capsys.readouterr().err  # no bar of a training
+
+
+def test_an_export_that_cannot_be_written_says_how_to_go_on(exported, tmp_path):
+    experiment, workdir, _ = exported
+    later = tmp_path / "run"
+    shutil.copytree(workdir, later)
+    shutil.rmtree(later / "models")
+    (later / "models").write_text("in the way")
+    with pytest.raises(ExportError, match=r"export: .*models/seed_0/finetune cannot be written"):
+        run(experiment, later)
+    (later / "models").unlink()
+    run(experiment, later)
+    assert len(list((later / "models" / "seed_0").iterdir())) == 7
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [Compute(dtype="bfloat16"), Compute(scan=True, remat="full"), Compute(remat="dots")],
+    ids=["bfloat16", "scan, full", "dots"],
+)
+def test_a_run_however_it_is_computed(exported, tiny_experiment, tmp_path, compute):
+    """On the device's own resize, from the exported model at twice its image size."""
+    start = str(exported[1] / "pretrained" / "seed_0")
+    changes = {"pretrained": start, "pretrain": None, "pretrain_method": None, "model": None}
+    methods = {"carot": carot(learning_rate=1e-3, warmup_steps=1, update_every=2)}
+    results = [
+        run(
+            tiny_experiment(
+                **changes, methods=methods, image_size=32, resize=resize, compute=computed
+            ),
+            tmp_path / resize,
+        )
+        for resize, computed in (("host", Compute(dtype="float32")), ("device", compute))
+    ]
+    first, second = (record["runs"][0]["metrics"]["clean"]["nll"] for record in results)
+    assert second == pytest.approx(first, rel=0.03 if compute.dtype == "bfloat16" else 1e-4)

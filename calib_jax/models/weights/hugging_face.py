@@ -133,6 +133,9 @@ def config_of(model: Fields, preprocessor: Fields | None) -> tuple[ClipConfig, i
         activation=activation,
     )
     if preprocessor is not None:
+        for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
+            preprocessor.one_of(name, [None, True])
+        preprocessor.one_of("resample", [None, 3])  # Pillow's number of bicubic
         config.pixel_mean = preprocessor.triple("image_mean", config.pixel_mean)
         config.pixel_std = preprocessor.triple("image_std", config.pixel_std)
     return config, eot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -113,7 +114,14 @@ def _layout_of_file(path: Path, tensors: Tensors, activation: str) -> _Layout:
         return _hugging_face(path.parent)
     if path.name in OPEN_CLIP_WEIGHTS and (path.parent / OPEN_CLIP_CONFIG).is_file():
         return _open_clip(path.parent)
-    config = openai.sizes(tensors, activation=activation or "quick_gelu", origin=str(path))
+    if not activation:
+        activation = "quick_gelu"
+        logging.getLogger("calib_jax").warning(
+            "%s alone does not tell the activation: assuming quick_gelu, as in OpenAI's models; "
+            "set --config.activation (most of open_clip's have gelu)",
+            path,
+        )
+    config = openai.sizes(tensors, activation=activation, origin=str(path))
     _validate(config, path)
     return _Layout(config, config.text.vocab_size - 1, openai.rows, openai.IGNORED)
 

@@ -121,6 +121,8 @@ def config_of(file: Fields) -> tuple[ClipConfig, int]:
         activation="quick_gelu" if quick_gelu else "gelu",
     )
     pixels = file.inner("preprocess_cfg")
+    pixels.one_of("resize_mode", [None, "shortest"])
+    pixels.one_of("interpolation", [None, "bicubic"])
     config.pixel_mean = pixels.triple("mean", config.pixel_mean)
     config.pixel_std = pixels.triple("std", config.pixel_std)
     is_unset = text.get("eos_id") in (None, _UNSET_EOS)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
+from calib_jax.core.errors import ConfigError
 from calib_jax.core.resampling import bicubic_weights
 from calib_jax.models.config import ClipConfig, VisionConfig
 
@@ -30,12 +31,18 @@ def resize(
         ConfigError: The tower does not take images of this size.
     """
     old, config = config.vision.image_size, copy.deepcopy(config)
-    config.vision.image_size = image_size
-    config.validate()
     vision = config.vision
+    step = vision.patch_size if isinstance(vision, VisionConfig) else _RESNET_STRIDE
+    if image_size % step:
+        raise ConfigError(
+            f"image_size: got {image_size}, expected a multiple of {step} for this model. "
+            f"Set image_size={max(step, round(image_size / step) * step)}."
+        )
+    vision.image_size = image_size
+    config.validate()
     is_vit = isinstance(vision, VisionConfig)
     path = "image/position_embedding" if is_vit else "image/pool/position_embedding"
-    side = image_size // (vision.patch_size if isinstance(vision, VisionConfig) else _RESNET_STRIDE)
+    side = image_size // step
     before = math.isqrt(len(flat[path]) - 1)
     if side != before:
         logging.getLogger("calib_jax").warning(

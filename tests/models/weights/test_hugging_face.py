@@ -103,3 +103,11 @@ def test_what_cannot_be_expressed_is_named(change, message):
 def test_there_are_no_resnets(resnet):
     with pytest.raises(WeightsError, match="vision: got a ResNet, expected a ViT.*open_clip"):
         hugging_face.rows(resnet[0])
+
+
+@pytest.mark.parametrize(("name", "value"), [("do_normalize", False), ("resample", 2)])
+def test_other_views_than_ours_are_refused(name, value):
+    model, preprocessor = hugging_face.describe(presets.vit_b32(), bos=0, eot=49407, pad=0)
+    preprocessor[name] = value
+    with pytest.raises(WeightsError, match=rf"{name}: got {value}, expected None or"):
+        hugging_face.config_of(Fields(model, "config.json"), Fields(preprocessor, "p.json"))

@@ -68,3 +68,14 @@ def test_what_cannot_be_expressed_is_named(part, change, message):
     model = MODEL | ({part: MODEL[part] | change} if part else change)
     with pytest.raises(WeightsError, match=message):
         config_of(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("resize_mode", "squash"), ("interpolation", "bilinear")]
+)
+def test_other_views_than_ours_are_refused(name, value):
+    config = presets.rn50()
+    content = open_clip.describe(config, eot=config.text.vocab_size - 1)
+    content["preprocess_cfg"][name] = value
+    with pytest.raises(WeightsError, match=rf"preprocess_cfg\.{name}: got '{value}', expected"):
+        open_clip.config_of(Fields(content, "open_clip_config.json"))

@@ -49,5 +49,5 @@ def test_a_model_of_another_image_size(request, caplog, model, image_size, path,
 
 def test_an_image_size_that_does_not_fit(vit):
     config, params = vit
-    with pytest.raises(ConfigError, match=r"vision\.patch_size: got 8, expected a divisor of .*20"):
+    with pytest.raises(ConfigError, match=r"image_size: got 20, expected a multiple of 8"):
         resize(config, flat_of(params), 20)
