@@ -41,7 +41,8 @@ def write_head(path: pathlib.Path, head: Head, class_names: Sequence[str]) -> No
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial{os.getpid()}")
-    metadata = {"class_names": json.dumps(list(class_names)), "format": "pt"}
+    # One entry: safetensors writes several in any order, and equal heads shall be equal files.
+    metadata = {"class_names": json.dumps(list(class_names))}
     safetensors.numpy.save_file(tensors, partial, metadata=metadata)
     partial.replace(path)
 
