@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from calib_jax.core.errors import ConfigError, nearest
 
@@ -48,8 +49,46 @@ def regex_mask(tree: Any, patterns: Sequence[str]) -> Any:
 
 
 def interpolate(first: Any, second: Any, share: float) -> Any:
-    """`(1 - share) first + share second`, leaf by leaf, exact at 0 and 1."""
-    return jax.tree.map(lambda a, b: (1 - share) * a + share * b, first, second)
+    """`(1 - share) first + share second`, leaf by leaf as `combine`, exact at 0 and 1."""
+    return combine(lambda a, b: (1 - share) * a + share * b, first, second)
+
+
+def combine(function: Callable[..., Any], first: Any, *others: Any) -> Any:
+    """`function(*leaves)`, leaf by leaf, as `first` is built and typed.
+
+    Computed in float32 at least; integers are rounded. NumPy leaves stay NumPy's.
+    """
+
+    def of_leaves(*leaves: Any) -> Any:
+        dtype = leaves[0].dtype
+        at_least = jnp.promote_types(dtype, jnp.float32)
+        value = function(*(leaf.astype(at_least, copy=False) for leaf in leaves))
+        exact = value if jnp.issubdtype(dtype, jnp.floating) else value.round()
+        return exact.astype(dtype, copy=False)
+
+    return jax.tree.map(of_leaves, first, *others)
+
+
+def check_same_shapes(expected: Any, given: Any, *, what: str, like: str) -> None:
+    """Raises a ConfigError that names the first leaf in which two models differ.
+
+    Args:
+        expected: Arrays or shapes.
+        given: Arrays or shapes.
+        what: What the message calls `given`.
+        like: What it calls `expected`.
+    """
+    wanted = dict(zip(leaf_names(expected), jax.tree.leaves(expected), strict=True))
+    found = dict(zip(leaf_names(given), jax.tree.leaves(given), strict=True))
+    for name in dict.fromkeys((*wanted, *found)):
+        shapes = [
+            f"shape {tree[name].shape}" if name in tree else "none" for tree in (found, wanted)
+        ]
+        if shapes[0] != shapes[1]:
+            raise ConfigError(
+                f"{what}, parameter {name!r}: got {shapes[0]}, expected {shapes[1]} as in {like}. "
+                "Combine models of one architecture."
+            )
 
 
 def trainable_mask(tree: Any, patterns: Sequence[str]) -> Any:

@@ -1,7 +1,10 @@
 """Names of leaves and masks by regular expression."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -90,3 +93,34 @@ def test_a_pattern_of_statistics_alone_is_an_error():
 def test_count_is_the_number_of_scalars_of_arrays_and_shapes():
     assert trees.count(TREE) == 2 * 3 + 1 + 4
     assert trees.count(jax.eval_shape(lambda: TREE)) == 11
+
+
+def test_interpolation_keeps_the_types_of_the_first_tree():
+    first = {"w": jnp.ones(2, jnp.bfloat16), "count": np.array([0, 10])}
+    second = {"w": jnp.zeros(2), "count": np.array([1, 20])}
+    quarter = trees.interpolate(first, second, 0.25)
+    np.testing.assert_array_equal(quarter["w"], [0.75, 0.75])
+    np.testing.assert_array_equal(quarter["count"], [0, 12])
+    assert (quarter["w"].dtype, quarter["count"].dtype) == (jnp.bfloat16, np.int64)
+    assert isinstance(quarter["count"], np.ndarray)
+
+
+def test_combination_adds_in_float32():
+    leaves = [{"w": jnp.full(2, value, jnp.bfloat16)} for value in (256, 1, -256)]
+    assert jnp.bfloat16(256) + jnp.bfloat16(1) == 256
+    np.testing.assert_array_equal(trees.combine(lambda a, b, c: a + b + c, *leaves)["w"], [1, 1])
+
+
+def test_models_of_one_architecture_have_the_same_shapes():
+    check = functools.partial(trees.check_same_shapes, what="new", like="old")
+    check(TREE, jax.eval_shape(lambda: TREE))
+    other = {**TREE, "classifier": {"head": jnp.zeros((4, 1))}}
+    expected = (
+        r"new, parameter 'classifier/head': got shape \(4, 1\), expected shape \(4,\) as in old"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        check(TREE, other)
+    with pytest.raises(ConfigError, match="'classifier/head': got none, expected shape"):
+        check(TREE, {"encoder": TREE["encoder"]})
+    with pytest.raises(ConfigError, match=r"'classifier/head': got shape \(4,\), expected none"):
+        check({"encoder": TREE["encoder"]}, TREE)
