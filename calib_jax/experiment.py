@@ -179,6 +179,11 @@ class Experiment:
                 raise ConfigError(
                     f"{field}.sources: got none, but {where} is trained on them. Name the images."
                 )
+            if "contexts" in method.needs() and len(self.evaluation.templates) < 2:
+                raise ConfigError(
+                    f"evaluation.templates: got {len(self.evaluation.templates)}, but {where} "
+                    "compares the templates of the prompts. Name at least 2."
+                )
             if method.terms and self.evaluation.validation is None:
                 raise ConfigError(
                     f"evaluation.validation: got None, but {where} is trained. Name a split of the "

@@ -3,7 +3,7 @@ import pytest
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.sharding import make_mesh
 from calib_jax.experiment import Export
-from calib_jax.methods.baselines import zero_shot
+from calib_jax.methods.baselines import car_ft, zero_shot
 from calib_jax.methods.robust import carot, flyp
 from calib_jax.models.config import Compute
 
@@ -103,6 +103,16 @@ def test_what_exports_are_called():
 def test_mistakes_about_the_model(tiny_experiment, mesh, changes, message):
     with pytest.raises(ConfigError, match=message):
         tiny_experiment(**changes).validate(mesh)
+
+
+def test_contexts_are_templates(tiny_experiment, mesh):
+    methods = {"car_ft": car_ft(warmup_steps=1)}
+    experiment = tiny_experiment(methods=methods)
+    message = r"evaluation.templates: got 1, but methods.car_ft compares the templates"
+    with pytest.raises(ConfigError, match=message):
+        experiment.validate(mesh)
+    experiment.evaluation.templates = ("a photo of {}.", "a picture of {}.")
+    experiment.validate(mesh)
 
 
 def test_what_a_training_needs(tiny_experiment, mesh):

@@ -71,32 +71,33 @@ def class_text_embeddings(
 ) -> Float[Array, "c d"]:
     """The unit-norm mean over the k prompts of each class of their unit-norm text embeddings.
 
-    The zero-shot head of CLIP (arXiv 2103.00020, section 3.1.4). Outside of `jax.jit`, a table of
-    many prompts goes through the text tower in portions of similar length, split over all
-    devices, under a progress bar; inside, all at once.
+    The zero-shot head of CLIP (arXiv 2103.00020, section 3.1.4).
     """
-    num_classes, num_prompts, _ = class_tokens.shape
+    return normalize(jnp.mean(prompt_embeddings(encoder, encoder_params, class_tokens), axis=1))
+
+
+def prompt_embeddings(
+    encoder: Encoder, encoder_params: Params, class_tokens: Int[Array, "c k t"]
+) -> Float[Array, "c k d"]:
+    """The unit-norm text embedding of every prompt.
+
+    Outside of `jax.jit`, a table of many prompts goes through the text tower in portions of similar
+    length, split over all devices, under a progress bar; inside, all at once.
+    """
+    num_classes, num_prompts, length = class_tokens.shape
     is_traced = any(
         isinstance(leaf, jax.core.Tracer)
         for leaf in jax.tree.leaves((encoder_params["text"], class_tokens))
     )
     if is_traced or num_classes * num_prompts <= PROMPTS_AT_ONCE:
-        return _mean_embeddings(encoder, encoder_params, class_tokens)
-    return _streamed_embeddings(encoder, encoder_params, class_tokens)
+        rows = _text_embeddings(encoder, encoder_params, class_tokens.reshape(-1, length))
+    else:
+        rows = _streamed_embeddings(encoder, encoder_params, class_tokens)
+    return rows.reshape(num_classes, num_prompts, -1)
 
 
 @partial(jax.jit, static_argnames="encoder")
-def _mean_embeddings(
-    encoder: Encoder, encoder_params: Params, class_tokens: Int[Array, "c k t"]
-) -> Float[Array, "c d"]:
-    num_classes, num_prompts, length = class_tokens.shape
-    features = encoder.encode_text(encoder_params, class_tokens.reshape(-1, length))
-    prompts = normalize(features).reshape(num_classes, num_prompts, -1)
-    return normalize(jnp.mean(prompts, axis=1))
-
-
-@partial(jax.jit, static_argnames="encoder")
-def _prompt_embeddings(
+def _text_embeddings(
     encoder: Encoder, encoder_params: Params, tokens: Int[Array, "n t"]
 ) -> Float[Array, "n d"]:
     return normalize(encoder.encode_text(encoder_params, tokens))
@@ -104,12 +105,12 @@ def _prompt_embeddings(
 
 def _streamed_embeddings(
     encoder: Encoder, encoder_params: Params, class_tokens: Int[Array, "c k t"]
-) -> Float[Array, "c d"]:
-    num_classes, num_prompts, length = class_tokens.shape
+) -> Float[Array, "n d"]:
     sharding = class_tokens.sharding
     mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
     spread = batched(mesh) if isinstance(mesh, Mesh) else sharding
     size = -(-PROMPTS_AT_ONCE // sharding.num_devices) * sharding.num_devices
+    length = class_tokens.shape[-1]
     tokens = np.asarray(class_tokens).reshape(-1, length)
     # Short prompts first, without their padding: most of a table is far shorter than its longest.
     ends = tokens.argmax(axis=1) + 1
@@ -121,8 +122,7 @@ def _streamed_embeddings(
             end = min(-(-int(ends[rows[-1]]) // _LENGTH_STEP) * _LENGTH_STEP, length)
             # The last portion is filled up: every shape is compiled once.
             portion = jax.device_put(tokens[np.resize(rows, size), :end], spread)
-            found = _prompt_embeddings(encoder, encoder_params, portion)
+            found = _text_embeddings(encoder, encoder_params, portion)
             embeddings[rows] = multihost_utils.process_allgather(found, tiled=True)[: len(rows)]
             progress.update(len(rows))
-    means = embeddings.reshape(num_classes, num_prompts, -1).mean(axis=1)
-    return jax.device_put(normalize(jnp.asarray(means)), sharding)
+    return jax.device_put(embeddings, sharding)

@@ -10,10 +10,9 @@ import optax
 from calib_jax.classifiers.head import Classifier
 from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.core.errors import ConfigError
-from calib_jax.objectives.distillation import SelfDistillation
 from calib_jax.objectives.term import Term
 from calib_jax.optim.optimizers import AdamW, make_optimizer
-from calib_jax.optim.teacher import EmaTeacher
+from calib_jax.optim.teacher import Teacher
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -24,14 +23,14 @@ class Method:
         classifier: How images get their class logits.
         terms: The summands of the loss, logged under their names; none: nothing is trained.
         trainable: Regexes on parameter names (`encoder/...`, `classifier/...`).
-        teacher: The EMA teacher, for methods that distil from one.
+        teacher: For methods that distil from one.
         optimizer: AdamW and its schedule.
     """
 
     classifier: Classifier = dataclasses.field(default_factory=ZeroShot)
     terms: dict[str, Term] = dataclasses.field(default_factory=dict)
     trainable: tuple[str, ...] = (".*",)
-    teacher: EmaTeacher | None = None
+    teacher: Teacher | None = None
     optimizer: AdamW = dataclasses.field(default_factory=AdamW)
 
     def validate(self, where: str, *, num_steps: int) -> None:
@@ -41,10 +40,10 @@ class Method:
             where: The method's place in the config, for the messages.
             num_steps: Of the training.
         """
-        distils = [key for key, term in self.terms.items() if isinstance(term, SelfDistillation)]
-        if distils and self.teacher is None:
+        taught = [name for name, term in self.terms.items() if "teacher" in term.needs]
+        if taught and self.teacher is None:
             raise ConfigError(
-                f"{where}: term {distils[0]!r} distils from a teacher, but teacher is None. "
+                f"{where}: term {taught[0]!r} learns from a teacher, but teacher is None. "
                 "Set teacher=EmaTeacher() or remove the term."
             )
         for name, term in self.terms.items():
@@ -53,6 +52,10 @@ class Method:
             _within(f"{where}.teacher", self.teacher.validate)
         if self.terms:
             _within(f"{where}.optimizer", partial(self.optimizer.validate, num_steps))
+
+    def needs(self) -> frozenset[str]:
+        """What the terms need besides the student and the batch (`Term.needs`)."""
+        return frozenset().union(*(term.needs for term in self.terms.values()))
 
     def make_tx(self, params: Any, *, num_steps: int) -> optax.GradientTransformation:
         """The optimizer chain for these parameters (or their shapes), the teacher at its end."""

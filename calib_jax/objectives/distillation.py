@@ -1,11 +1,14 @@
-"""Self-distillation from the EMA teacher."""
+"""Distillation from the EMA teacher and from the start model."""
 
 import dataclasses
+import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from calib_jax.core.errors import ConfigError
 from calib_jax.core.types import Embeddings
 from calib_jax.objectives.contrastive import pair_logits
 from calib_jax.objectives.term import Term
@@ -30,6 +33,21 @@ def self_distillation_loss(student: Embeddings, teacher: Embeddings) -> Float[Ar
     return loss
 
 
+def kl_divergence(
+    target_logits: Float[Array, "b c"], logits: Float[Array, "b c"], *, temperature: float = 1.0
+) -> Float[Array, " b"]:
+    """`T^2 KL(softmax(target / T) || softmax(logits / T))` of each row, in nats.
+
+    The factor keeps the gradient's size when `T` changes (Hinton et al., arXiv 1503.02531,
+    section 2).
+    """
+    log_target, log_probs = (
+        jax.nn.log_softmax(x / temperature, axis=-1) for x in (target_logits, logits)
+    )
+    divergence = jnp.sum(jnp.exp(log_target) * (log_target - log_probs), axis=-1)
+    return temperature**2 * divergence
+
+
 @dataclasses.dataclass(kw_only=True)
 class SelfDistillation(Term):
     """CaRot's self-distillation from the EMA teacher (arXiv 2311.01723, eq. 6).
@@ -38,6 +56,8 @@ class SelfDistillation(Term):
         start_step: The first step at which the term counts; before it the value is zero.
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+
     weight: float = 1.5
     start_step: int = 1
 
@@ -45,3 +65,49 @@ class SelfDistillation(Term):
         """The loss of each pair, in nats; zero before `start_step`."""
         loss = self_distillation_loss(views.student, views.teacher)
         return jnp.where(views.step >= self.start_step, loss, 0.0)
+
+
+@dataclasses.dataclass(kw_only=True)
+class StaticDistillation(Term):
+    """Distillation of the pairs from the frozen start model: CaRot's loss without its EMA."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
+
+    def __call__(self, views: Views) -> Float[Array, " b"]:
+        """The loss of each pair, in nats (`self_distillation_loss`)."""
+        return self_distillation_loss(views.student, views.pretrained)
+
+
+@dataclasses.dataclass(kw_only=True)
+class LogitDistillation(Term):
+    """Distillation of the class logits from the frozen start model, its own head included.
+
+    Static knowledge distillation where the start is the pre-trained model, Born-Again
+    (arXiv 1805.04770) where it is an earlier fit. A head without parameters runs its prompts
+    through the start model's text tower at every step.
+
+    Attributes:
+        temperature: Divides the logits of both models.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
+
+    temperature: float = 1.0
+
+    def validate(self) -> None:
+        """Raises a ConfigError for a temperature that is not a finite number above 0."""
+        super().validate()
+        if not 0 < self.temperature < math.inf:
+            raise ConfigError(
+                f"temperature: got {self.temperature}, expected a finite number > 0. "
+                "Use 1.0 to leave the logits as they are."
+            )
+
+    def __call__(self, views: Views) -> Float[Array, " b"]:
+        """The divergence of each example, in nats."""
+        start = views.start_params
+        head = views.classifier.head(
+            start["classifier"], views.encoder, start["encoder"], views.tables.class_tokens
+        )
+        target = head.logits(views.pretrained_image_features)
+        return kl_divergence(target, views.logits, temperature=self.temperature)

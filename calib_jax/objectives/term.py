@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 from jaxtyping import Array, Float
 
@@ -18,6 +19,9 @@ class Term:
     """
 
     weight: float = 1.0
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """What a method must have for the term: `teacher`, `pretrained`, `contexts`."""
 
     def validate(self) -> None:
         """Raises a ConfigError for a weight that is not finite."""

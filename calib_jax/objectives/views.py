@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt8
 
-from calib_jax.classifiers.head import Classifier
+from calib_jax.classifiers.head import Classifier, prompt_embeddings
+from calib_jax.core import rngs
 from calib_jax.core.linalg import normalize
 from calib_jax.core.resampling import resample
 from calib_jax.core.types import Batch, Embeddings, Params
@@ -30,6 +32,32 @@ class Tables:
     class_tokens: Int[Array, "c k u"]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """The model that a training started from, for the terms that hold on to it.
+
+    Attributes:
+        params: `{"encoder": ..., "classifier": ...}`.
+        contexts: Unit-norm text embeddings of the prompts without their class (see
+            `context_embeddings`), where a term asks.
+    """
+
+    params: Any
+    contexts: Any = None
+
+
+def context_embeddings(
+    encoder: Encoder, encoder_params: Params, class_tokens: Int[Array, "c k t"]
+) -> Float[Array, "k d"]:
+    """The unit-norm mean over the classes of the unit-norm text embeddings of each prompt.
+
+    CAR-FT's context prototypes (arXiv 2211.16175, section 3.2), as Lipsum-FT's code makes them.
+    """
+    embeddings = prompt_embeddings(encoder, encoder_params, class_tokens)
+    return normalize(jnp.mean(embeddings, axis=0))
+
+
 @dataclasses.dataclass(frozen=True)
 class Views:
     """Lazily computed quantities of one step: each at most once, and only if a term asks.
@@ -42,6 +70,8 @@ class Views:
         tables: Tokenised texts.
         batch: The images, labels and caption rows.
         step: The number of updates applied so far.
+        start: What the training started from, where a term needs it.
+        seed: Of the random numbers.
     """
 
     encoder: Encoder
@@ -51,6 +81,12 @@ class Views:
     tables: Tables
     batch: Batch
     step: Int[Array, ""]
+    start: Start | None = None
+    seed: int = 0
+
+    def key(self, name: str) -> Key[Array, ""]:
+        """A random key of this step alone."""
+        return rngs.key(self.seed, self.step, name)
 
     @cached_property
     def images(self) -> UInt8[Array, "b h w 3"]:
@@ -95,6 +131,35 @@ class Views:
             text=normalize(self.encoder.encode_text(params, self.tokens)),
             logit_scale=self.encoder.logit_scale(params),
         )
+
+    @cached_property
+    def start_params(self) -> Params:
+        """`{"encoder": ..., "classifier": ...}` that the training started from, held constant."""
+        if self.start is None:
+            raise ValueError("a term asks for views.start_params, but does not say so in `needs`")
+        return jax.lax.stop_gradient(self.start.params)
+
+    @cached_property
+    def pretrained_image_features(self) -> Float[Array, "b d"]:
+        """The start model's image features before normalisation."""
+        return self.encoder.encode_image(self.start_params["encoder"], self.images)
+
+    @cached_property
+    def pretrained(self) -> Embeddings:
+        """Unit-norm embeddings of the start model for the same batch."""
+        params = self.start_params["encoder"]
+        return Embeddings(
+            image=normalize(self.pretrained_image_features),
+            text=normalize(self.encoder.encode_text(params, self.tokens)),
+            logit_scale=self.encoder.logit_scale(params),
+        )
+
+    @cached_property
+    def contexts(self) -> Float[Array, "k d"]:
+        """The start model's context embeddings."""
+        if self.start is None or self.start.contexts is None:
+            raise ValueError("a term asks for views.contexts, but does not say so in `needs`")
+        return self.start.contexts
 
     @cached_property
     def logits(self) -> Float[Array, "b c"]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.trees import trainable_mask
-from calib_jax.optim.teacher import EmaTeacher
+from calib_jax.optim.teacher import Teacher
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -77,9 +77,9 @@ def make_optimizer(
     *,
     num_steps: int,
     trainable: Sequence[str],
-    teacher: EmaTeacher | None,
+    teacher: Teacher | None,
 ) -> optax.GradientTransformation:
-    """The chain: clip, AdamW, frozen leaves held still, EMA teacher last.
+    """The chain: clip, AdamW, frozen leaves held still, teacher last.
 
     Args:
         optimizer: Its settings.

@@ -19,7 +19,7 @@ from calib_jax.core.sharding import batched, check_batch_size
 from calib_jax.core.types import Batch, Params
 from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
-from calib_jax.objectives.views import Tables
+from calib_jax.objectives.views import Start, Tables, context_embeddings
 from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.checkpoints import Checkpoints
 from calib_jax.training.history import History
@@ -127,6 +127,16 @@ def initial_params(
     return {"encoder": encoder_params, "classifier": classifier}
 
 
+def held_start(method: Method, encoder: Encoder, params: Params, tables: Tables) -> Start | None:
+    """What the terms of a method need to know of the model that its training starts from."""
+    needs = method.needs()
+    if not needs & {"pretrained", "contexts"}:
+        return None
+    if "contexts" not in needs:
+        return Start(params)
+    return Start(params, context_embeddings(encoder, params["encoder"], tables.class_tokens))
+
+
 def to_devices(batch: Batch, mesh: Mesh) -> Batch:
     """The global batch, made of every process's share."""
     return jax.tree.map(
@@ -182,7 +192,15 @@ def fit(
             batches = make_batches()
             if position is not None:
                 batches.set_state(position)
-            step = make_train_step(encoder, method, tx, mesh=mesh, state=state)
+            step = make_train_step(
+                encoder,
+                method,
+                tx,
+                mesh=mesh,
+                state=state,
+                start=held_start(method, encoder, params, tables),
+                seed=logbook.seed,
+            )
             state = _train(
                 state,
                 batches,

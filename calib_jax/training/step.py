@@ -16,7 +16,7 @@ from calib_jax.core.trees import trainable_mask
 from calib_jax.core.types import Batch, Params
 from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
-from calib_jax.objectives.views import Tables, Views
+from calib_jax.objectives.views import Start, Tables, Views
 from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.state import TrainState
 
@@ -41,10 +41,12 @@ def train_step(
     state: TrainState,
     batch: Batch,
     tables: Tables,
+    start: Start | None = None,
     *,
     encoder: Encoder,
     method: Method,
     tx: optax.GradientTransformation,
+    seed: int = 0,
 ) -> tuple[TrainState, Metrics]:
     """The state after one update, and what the loss was before it."""
 
@@ -57,6 +59,8 @@ def train_step(
             tables=tables,
             batch=batch,
             step=state.step,
+            start=start,
+            seed=seed,
         )
         return loss_and_terms(views, method)
 
@@ -84,6 +88,8 @@ def make_train_step(
     *,
     mesh: Mesh,
     state: TrainState,
+    start: Start | None = None,
+    seed: int = 0,
 ) -> StepFunction:
     """`train_step`, jitted over the mesh: batch split, state as the rules say, state donated.
 
@@ -93,11 +99,15 @@ def make_train_step(
         tx: The optimizer chain.
         mesh: All devices.
         state: A state or its shapes.
+        start: What the training started from, where a term needs it; sharded as the state is.
+        seed: Of the terms' random numbers.
     """
     shardings = state_shardings(state, mesh)
-    return jax.jit(
-        partial(train_step, encoder=encoder, method=method, tx=tx),
+    step = jax.jit(
+        partial(train_step, encoder=encoder, method=method, tx=tx, seed=seed),
         donate_argnums=0,
-        in_shardings=(shardings, batched(mesh), replicated(mesh)),
+        in_shardings=(shardings, batched(mesh), replicated(mesh), state_shardings(start, mesh)),
         out_shardings=(shardings, replicated(mesh)),
     )
+    held = jax.device_put(start, state_shardings(start, mesh))
+    return lambda state, batch, tables: step(state, batch, tables, held)

@@ -4,8 +4,21 @@ import pytest
 from calib_jax.classifiers.linear import LinearHead
 from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.core.trees import leaf_names, regex_mask
-from calib_jax.methods.baselines import finetune, zero_shot
+from calib_jax.methods.baselines import (
+    car_ft,
+    distilled,
+    finetune,
+    l2_sp,
+    lipsum_ft,
+    pair_distilled,
+    zero_shot,
+)
+from calib_jax.objectives.context import ContextAwareness
+from calib_jax.objectives.contrastive import Contrastive
 from calib_jax.objectives.cross_entropy import CrossEntropy
+from calib_jax.objectives.distillation import LogitDistillation, StaticDistillation
+from calib_jax.objectives.proximity import L2SP
+from calib_jax.objectives.random_text import RandomTextMatching
 from calib_jax.optim.optimizers import AdamW
 
 
@@ -35,3 +48,65 @@ def test_finetune_trains_the_image_tower_and_the_head(tiny_model, name):
     group = mask["classifier"] if name == "classifier" else mask["encoder"][name]
     assert set(jax.tree.leaves(group)) == {name in ("image", "classifier")}
     assert len(leaf_names(mask)) == len(leaf_names(params))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "term"),
+    [
+        (l2_sp, "l2_sp", L2SP(weight=0.01)),
+        (distilled, "distillation", LogitDistillation(weight=1.0, temperature=1.0)),
+        (car_ft, "context", ContextAwareness(weight=1.0)),
+    ],
+)
+def test_recipes_that_add_a_term_to_finetune(recipe, name, term):
+    method = recipe()
+    expected = finetune()
+    expected.terms[name] = term
+    assert method == expected
+    method.validate("mine", num_steps=25_030)
+    other = recipe(learning_rate=1e-3, warmup_steps=2, weight=7.0)
+    assert other.optimizer == finetune(learning_rate=1e-3, warmup_steps=2).optimizer
+    assert other.terms[name].weight == 7.0
+
+
+def test_distilled_takes_a_temperature():
+    assert distilled(temperature=4.0).terms["distillation"].temperature == 4.0
+
+
+def test_finetune_with_label_smoothing():
+    method = finetune(label_smoothing=0.1)
+    assert method.terms == {"cross_entropy": CrossEntropy(label_smoothing=0.1)}
+    method.validate("smoothed", num_steps=25_030)
+
+
+def test_pair_distilled_is_flyp_and_the_start_as_teacher():
+    method = pair_distilled()
+    assert method.classifier == ZeroShot()
+    assert method.terms == {
+        "contrastive": Contrastive(),
+        "static_distillation": StaticDistillation(weight=1.5),
+    }
+    assert method.trainable == (".*",)
+    assert method.teacher is None
+    assert method.optimizer == AdamW(learning_rate=1e-5, warmup_steps=500)
+    method.validate("pair_distilled", num_steps=25_030)
+
+
+def test_lipsum_ft_has_the_settings_of_the_authors():
+    method = lipsum_ft()
+    assert method.terms == {
+        "cross_entropy": CrossEntropy(),
+        "random_text": RandomTextMatching(weight=1.0, num_texts=80, num_words=8),
+    }
+    assert method.classifier == LinearHead()
+    assert method.trainable == finetune().trainable
+    assert method.optimizer == AdamW(learning_rate=1e-5, weight_decay=0.0, warmup_steps=5000)
+    method.validate("lipsum_ft", num_steps=50_000)
+    assert lipsum_ft(num_texts=5).terms["random_text"].num_texts == 5
+
+
+def test_what_the_recipes_need():
+    recipes = (finetune, l2_sp, distilled, pair_distilled, lipsum_ft)
+    needs = [set(recipe().needs()) for recipe in recipes]
+    assert needs == [set(), *[{"pretrained"}] * 4]
+    assert car_ft().needs() == {"pretrained", "contexts"}

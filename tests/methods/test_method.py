@@ -18,9 +18,14 @@ def error_of(method, num_steps=25_030):
 def test_distillation_needs_a_teacher():
     method = Method(terms={"contrastive": Contrastive(), "distil": SelfDistillation()})
     assert error_of(method) == (
-        "mine: term 'distil' distils from a teacher, but teacher is None. "
+        "mine: term 'distil' learns from a teacher, but teacher is None. "
         "Set teacher=EmaTeacher() or remove the term."
     )
+
+
+def test_a_method_needs_what_its_terms_need():
+    assert Method().needs() == frozenset()
+    assert carot().needs() == {"teacher"}
 
 
 def test_errors_of_the_parts_name_the_method():

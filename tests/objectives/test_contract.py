@@ -14,7 +14,7 @@ from calib_jax.classifiers.linear import LinearHead
 from calib_jax.core.sharding import make_mesh
 from calib_jax.methods.method import Method
 from calib_jax.objectives.term import Term
-from calib_jax.objectives.views import Views
+from calib_jax.objectives.views import Start, Views, context_embeddings
 from calib_jax.optim.optimizers import AdamW, make_optimizer
 from calib_jax.optim.teacher import EmaTeacher
 from calib_jax.training.state import create_state
@@ -63,8 +63,10 @@ def student(tiny_model, tiny_batches):
 
 @pytest.fixture(scope="module")
 def views(tiny_model, tiny_batches, student):
-    """What terms look at, computed once for all of them; the teacher differs from the student."""
+    """What terms look at, computed once for all; teacher and start differ from the student."""
     tables, batch_of = tiny_batches
+    rng = np.random.default_rng(3)
+    start = jax.tree.map(lambda x: x + 0.05 * rng.normal(size=x.shape).astype(x.dtype), student)
     views = Views(
         encoder=tiny_model[0],
         classifier=LinearHead(),
@@ -73,30 +75,69 @@ def views(tiny_model, tiny_batches, student):
         tables=tables,
         batch=jax.tree.map(jnp.asarray, batch_of(0)),
         step=jnp.int32(1),
+        start=Start(
+            start, context_embeddings(tiny_model[0], start["encoder"], tables.class_tokens)
+        ),
     )
 
     @jax.jit  # the towers take seconds outside
-    def quantities(params, teacher_params):
-        traced = dataclasses.replace(views, params=params, teacher_params=teacher_params)
-        names = ("student", "teacher", "logits", "image_features")
+    def quantities(params, teacher_params, start):
+        traced = dataclasses.replace(
+            views, params=params, teacher_params=teacher_params, start=start
+        )
+        names = (
+            "student",
+            "teacher",
+            "pretrained",
+            "logits",
+            "image_features",
+            "pretrained_image_features",
+        )
         return {name: getattr(traced, name) for name in names}
 
-    vars(views).update(quantities(views.params, views.teacher_params))
+    vars(views).update(quantities(views.params, views.teacher_params, views.start))
     return views
 
 
-@pytest.mark.parametrize("term", TERMS, ids=lambda term: term.__name__)
-def test_the_train_step_equals_the_term_outside_jit(term, views):
-    """Finite value, finite gradient that is not zero, the same under jit, the same structure."""
-    method = Method(
+@pytest.fixture(scope="module")
+def method(views):
+    """All terms at once: compiling a step for each would take minutes."""
+    return Method(
         classifier=views.classifier,
-        terms={"term": term()},
+        terms={term.__name__: term() for term in TERMS},
         teacher=EmaTeacher(update_every=1),
         optimizer=AdamW(learning_rate=1e-3, warmup_steps=1),
     )
-    method.validate("contract", num_steps=9)
-    expected = loss_and_terms(views, method)[0]
+
+
+@pytest.fixture(scope="module")
+def jitted(views, method):
+    """Each term's value and gradient, under jit."""
+
+    def values(params):
+        terms = loss_and_terms(dataclasses.replace(views, params=params), method)[1]
+        return terms, terms
+
+    gradients, terms = jax.jit(jax.jacrev(values, has_aux=True))(views.params)
+    return terms, gradients
+
+
+@pytest.mark.parametrize("name", [term.__name__ for term in TERMS])
+def test_a_term_is_finite_and_the_same_under_jit(name, views, method, jitted):
+    """Its gradient too, and it is not zero."""
+    alone = dataclasses.replace(method, terms={name: method.terms[name]})
+    alone.validate("contract", num_steps=9)
+    (expected,) = loss_and_terms(views, alone)[1].values()
     assert np.isfinite(expected)
+    terms, gradients = jitted
+    np.testing.assert_allclose(terms[name], expected, rtol=1e-5, atol=1e-6)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(gradients[name])]
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    assert any(leaf.any() for leaf in leaves)
+
+
+def test_the_train_step_adds_them_up(views, method, jitted):
+    """The weighted sum and its gradient; the state keeps its structure."""
     mesh = make_mesh(devices=jax.devices()[:1])
     tx = make_optimizer(
         method.optimizer, views.params, num_steps=9, trainable=(".*",), teacher=method.teacher
@@ -107,25 +148,39 @@ def test_the_train_step_equals_the_term_outside_jit(term, views):
         state, step=views.step + 0, opt_state=(*state.opt_state[:-1], teacher)
     )
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), state)
-    step_function = make_train_step(views.encoder, method, tx, mesh=mesh, state=state)
+    step_function = make_train_step(
+        views.encoder, method, tx, mesh=mesh, state=state, start=views.start
+    )
     state, metrics = step_function(state, views.batch, views.tables)
-    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5, atol=1e-6)
-    assert 0 < metrics["gradient_norm"] < np.inf
+    terms, gradients = jitted
+    weights = {name: term.weight for name, term in method.terms.items()}
+    for name, value in terms.items():
+        np.testing.assert_allclose(metrics[f"terms/{name}"], value, rtol=1e-5, atol=1e-6)
+    loss = sum(weights[name] * float(value) for name, value in terms.items())
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)
+    total = jax.tree.map(
+        lambda *leaves: sum(
+            w * np.float64(g) for w, g in zip(weights.values(), leaves, strict=True)
+        ),
+        *(gradients[name] for name in weights),
+    )
+    norm = np.sqrt(sum(np.sum(leaf**2) for leaf in jax.tree.leaves(total)))
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-4)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == shapes
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
-def test_no_gradient_reaches_the_teacher(views):
+def test_no_gradient_reaches_the_teacher_and_the_start(views):
     method = Method(terms={term.__name__: term() for term in TERMS})
 
     @jax.jit
-    def gradients(teacher_params):
-        def loss(teacher_params):
-            return loss_and_terms(
-                dataclasses.replace(views, teacher_params=teacher_params), method
-            )[0]
+    def gradients(teacher_params, start_params):
+        def loss(teacher_params, start_params):
+            start = dataclasses.replace(views.start, params=start_params)
+            other = dataclasses.replace(views, teacher_params=teacher_params, start=start)
+            return loss_and_terms(other, method)[0]
 
-        return jax.grad(loss)(teacher_params)
+        return jax.grad(loss, argnums=(0, 1))(teacher_params, start_params)
 
-    for leaf in jax.tree.leaves(gradients(views.teacher_params)):
+    for leaf in jax.tree.leaves(gradients(views.teacher_params, views.start.params)):
         np.testing.assert_array_equal(leaf, np.zeros_like(leaf))

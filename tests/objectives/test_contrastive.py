@@ -107,3 +107,74 @@ def test_the_term_is_the_loss_of_the_student(views_of, pairs):
     assert term.weight == 1.0
     value = term(views_of(6, student=student))
     np.testing.assert_array_equal(value, contrastive_loss(student))
+
+
+def masked_and_smoothed_by_loop(image, text, scale, *, labels, smoothing):
+    size = len(image)
+    losses = np.zeros(size)
+    for i in range(size):
+        kept = [j for j in range(size) if j == i or labels[j] != labels[i]]
+        row = {j: scale * float(image[i] @ text[j]) for j in kept}
+        column = {j: scale * float(image[j] @ text[i]) for j in kept}
+        for logits in (row, column):
+            normalizer = np.logaddexp.reduce(list(logits.values()))
+            for j in kept:
+                target = (1 - smoothing) * (j == i) + smoothing / len(kept)
+                losses[i] -= 0.5 * target * (logits[j] - normalizer)
+    return losses
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("labels", [[0, 1, 0, 2, 1, 0], [0, 1, 2, 3, 4, 5], [0] * 6])
+def test_masked_and_smoothed_loss_by_loop_and_by_finite_differences(pairs, labels, smoothing):
+    data = pairs(5)
+    with jax.enable_x64(True):
+
+        @jax.jit
+        def loss_of(*arrays):
+            return contrastive_loss(
+                Embeddings(*arrays), label_smoothing=smoothing, labels=jnp.asarray(labels)
+            )
+
+        arrays = tuple(jnp.asarray(x) for x in data)
+        expected = masked_and_smoothed_by_loop(*data, labels=labels, smoothing=smoothing)
+        np.testing.assert_allclose(loss_of(*arrays), expected, rtol=1e-12, atol=1e-14)
+        check_grads(
+            lambda *x: loss_of(*x).sum(), arrays, order=1, modes=("rev",), rtol=1e-6, atol=1e-6
+        )
+
+
+def test_smoothing_alone_counts_every_pair(pairs):
+    data = pairs(6)
+    loss = contrastive_loss(embeddings(data), label_smoothing=0.2)
+    expected = masked_and_smoothed_by_loop(*data, labels=range(6), smoothing=0.2)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["one class", "one pair", "span"])
+def test_masks_and_smoothing_are_finite_on_degenerate_batches(pairs, kind):
+    image, text, scale = pairs(7)
+    labels = jnp.zeros(6, jnp.int32)
+    if kind == "one pair":
+        image, text, labels = image[:1], text[:1], labels[:1]
+    elif kind == "span":
+        image[:], text[:], scale = image[0], -image[0], 400.0
+        text[::2] = image[0]
+        labels = labels.at[:3].set(1)
+
+    def loss(e):
+        return contrastive_loss(e, label_smoothing=0.1, labels=labels).mean()
+
+    value, gradients = jax.jit(jax.value_and_grad(loss))(embeddings((image, text, scale)))
+    for leaf in jax.tree.leaves((value, gradients)):
+        assert np.isfinite(leaf).all()
+    if kind != "span":  # nothing is left to tell a pair from
+        assert float(value) == 0.0
+
+
+def test_the_term_masks_by_the_labels_of_the_batch(views_of, pairs):
+    data, labels = pairs(8), [0, 1, 0, 2, 1, 0]
+    views = views_of(6, student=embeddings(data), labels=labels)
+    value = Contrastive(label_smoothing=0.1, mask_duplicates=True)(views)
+    expected = masked_and_smoothed_by_loop(*data, labels=labels, smoothing=0.1)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from calib_jax.classifiers.linear import LinearHead
+from calib_jax.core.errors import ConfigError
 from calib_jax.core.types import Embeddings
-from calib_jax.objectives.distillation import SelfDistillation, self_distillation_loss
+from calib_jax.objectives.distillation import (
+    LogitDistillation,
+    SelfDistillation,
+    StaticDistillation,
+    kl_divergence,
+    self_distillation_loss,
+)
 
 loss_of = jax.jit(self_distillation_loss)
 value_and_gradients = jax.jit(jax.value_and_grad(lambda s, t: self_distillation_loss(s, t).mean()))
@@ -117,3 +125,86 @@ def test_the_term_counts_from_its_start_step(views_of, pairs, start_step, step, 
 
 def test_defaults_are_those_of_the_authors():
     assert SelfDistillation() == SelfDistillation(weight=1.5, start_step=1)
+
+
+def test_static_distillation_learns_from_the_start(views_of, pairs):
+    student, start = pairs(8, scale=14.0), pairs(9)
+    views = views_of(6, step=0, student=embeddings(student), pretrained=embeddings(start))
+    expected = soft_cross_entropy_by_loop(student, start)
+    np.testing.assert_allclose(StaticDistillation()(views), expected, rtol=1e-5)
+    assert StaticDistillation.needs == {"pretrained"}
+
+
+def divergence_by_loop(target_logits, logits, temperature):
+    losses = np.zeros(len(logits))
+    for i in range(len(logits)):
+        z, z0 = logits[i] / temperature, target_logits[i] / temperature
+        log_p, log_p0 = z - np.logaddexp.reduce(z), z0 - np.logaddexp.reduce(z0)
+        for k in range(len(z)):
+            losses[i] += temperature**2 * np.exp(log_p0[k]) * (log_p0[k] - log_p[k])
+    return losses
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_divergence_by_loop_and_by_finite_differences(temperature):
+    target, logits = np.random.default_rng(0).normal(0, 3, (2, 9, 5))
+    with jax.enable_x64(True):
+        divergence_of = jax.jit(
+            lambda x: kl_divergence(jnp.asarray(target), x, temperature=temperature)
+        )
+        expected = divergence_by_loop(target, logits, temperature)
+        np.testing.assert_allclose(divergence_of(jnp.asarray(logits)), expected, rtol=1e-11)
+        check_grads(
+            lambda x: divergence_of(x).sum(),
+            (jnp.asarray(logits),),
+            order=1,
+            modes=("rev",),
+            rtol=1e-6,
+            atol=1e-6,
+        )
+
+
+@pytest.mark.parametrize(
+    ("target", "logits", "expected"),
+    [
+        ([[0.0, 500.0]], [[500.0, 0.0]], 500.0),
+        ([[0.0, 500.0]], [[0.0, 500.0]], 0.0),
+        ([[3.0]], [[-3.0]], 0.0),
+        ([[0.0, 0.0]], [[0.0, 0.0]], 0.0),
+    ],
+)
+def test_divergences_of_wide_and_single_logits(target, logits, expected):
+    target = jnp.asarray(target)
+    value, gradient = jax.value_and_grad(lambda x: kl_divergence(target, x).sum())(
+        jnp.asarray(logits)
+    )
+    assert float(value) == expected
+    assert np.isfinite(gradient).all()
+
+
+def test_logit_distillation_has_the_head_and_the_images_of_the_start(views_of):
+    rng = np.random.default_rng(1)
+    kernel, bias, features = rng.normal(size=(8, 3)), rng.normal(size=3), rng.normal(size=(6, 8))
+    logits = rng.normal(size=(6, 3))
+    views = views_of(
+        6,
+        logits=jnp.asarray(logits, jnp.float32),
+        pretrained_image_features=jnp.asarray(features, jnp.float32),
+        classifier=LinearHead(),
+        start_params={
+            "encoder": {},
+            "classifier": jax.tree.map(jnp.float32, {"kernel": kernel, "bias": bias}),
+        },
+    )
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    expected = divergence_by_loop(unit @ kernel + bias, logits, 2.0)
+    np.testing.assert_allclose(LogitDistillation(temperature=2.0)(views), expected, rtol=1e-4)
+    assert LogitDistillation.needs == {"pretrained"}
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_out_of_range(temperature):
+    message = rf"^temperature: got {temperature}, expected a finite number > 0\. Use 1\.0"
+    with pytest.raises(ConfigError, match=message):
+        LogitDistillation(temperature=temperature).validate()
+    LogitDistillation().validate()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from calib_jax.classifiers.zero_shot import ZeroShot
+from calib_jax.core import rngs
 from calib_jax.models.encoder import Encoder
-from calib_jax.objectives.views import Views
+from calib_jax.objectives.views import Start, Views, context_embeddings
 
 
 @pytest.fixture
@@ -80,6 +81,51 @@ def test_each_tower_runs_at_most_once_and_only_when_asked(views, monkeypatch):
         assert views.student.image.shape == (16, 8)
         assert views.image_features.shape == (16, 8)
     assert sorted(calls) == ["encode_image", "encode_text"]
+
+
+def test_the_start_model_by_hand_and_without_gradients(views):
+    """Its own parameters, on the student's batch; a key for each step and name."""
+    encoder, tables = views.encoder, views.tables
+    start = {"encoder": jax.tree.map(lambda x: 0.8 * x, views.params["encoder"]), "classifier": {}}
+
+    @jax.jit
+    def quantities(params):
+        contexts = context_embeddings(encoder, params["encoder"], tables.class_tokens)
+        held = dataclasses.replace(views, start=Start(params, contexts))
+        return held.pretrained, held.pretrained_image_features, held.contexts
+
+    pretrained, features, contexts = quantities(start)
+    image = jax.jit(encoder.encode_image)(start["encoder"], views.batch.image)
+    np.testing.assert_allclose(features, image, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pretrained.image, unit(image), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pretrained.logit_scale, (1 / 0.07) ** 0.8, rtol=1e-5)
+    prompts = jax.jit(encoder.encode_text)(start["encoder"], tables.class_tokens.reshape(6, 8))
+    by_class = unit(prompts).reshape(3, 2, -1)
+    np.testing.assert_allclose(contexts, unit(by_class.mean(axis=0)), rtol=1e-5, atol=1e-6)
+
+    def total(params):
+        held = dataclasses.replace(views, start=Start(params))
+        return held.pretrained.image.sum() + held.start_params["encoder"]["logit_scale"]
+
+    gradients = jax.jit(jax.grad(total))(start)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradients))
+
+
+def test_a_key_is_that_of_the_seed_the_step_and_the_name(views):
+    def bits(**changes):
+        return jax.random.key_data(dataclasses.replace(views, **changes).key("texts")).tolist()
+
+    assert bits() == bits()
+    assert bits() == jax.random.key_data(rngs.key(0, 0, "texts")).tolist()
+    assert bits() != bits(step=jnp.int32(1)) != bits(seed=1)
+
+
+def test_a_missing_start_is_an_error(views):
+    with pytest.raises(ValueError, match=r"asks for views\.start_params, but does not say so"):
+        _ = views.pretrained
+    held = dataclasses.replace(views, start=Start(views.params))
+    with pytest.raises(ValueError, match=r"asks for views\.contexts, but does not say so"):
+        _ = held.contexts
 
 
 def test_a_missing_teacher_is_an_error(views):

@@ -1,3 +1,6 @@
+import itertools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,8 +8,20 @@ import optax
 import pytest
 
 from calib_jax.core.errors import ConfigError
+from calib_jax.core.sharding import make_mesh, state_shardings
 from calib_jax.optim.optimizers import AdamW, make_optimizer
-from calib_jax.optim.teacher import EmaTeacher, TeacherState, teacher_params
+from calib_jax.optim.teacher import (
+    EmaTeacher,
+    FrozenTeacher,
+    Teacher,
+    TeacherState,
+    TrajectoryTeacher,
+    teacher_params,
+)
+
+TEACHERS = pytest.mark.parametrize(
+    "teacher", [EmaTeacher(), TrajectoryTeacher(), FrozenTeacher()], ids=lambda x: type(x).__name__
+)
 
 
 def random_params(seed):
@@ -90,10 +105,84 @@ def test_the_teacher_follows_the_student_after_the_optimizer_step(update_every):
         )
 
 
-def test_updates_pass_through():
+@pytest.mark.parametrize("beta", [0.2, 0.5, 1.0, 1.5])
+def test_the_trajectory_teacher_is_the_weighted_mean_of_all_students(beta):
+    num_steps = 9
+    students = [random_params(k) for k in range(num_steps + 1)]
+    # The density itself, its constant included.
+    density = math.gamma(2 * beta) / math.gamma(beta) ** 2
+    positions = [(k + 0.5) / (num_steps + 1) for k in range(num_steps + 1)]
+    weights = [density * (x * (1 - x)) ** (beta - 1) for x in positions]
+    tx = TrajectoryTeacher(beta=beta).transform(num_steps)
+    update, state = jax.jit(tx.update), tx.init(students[0])
+    for k in range(1, num_steps + 1):
+        updates = jax.tree.map(lambda new, old: new - old, students[k], students[k - 1])
+        _, state = update(updates, state, students[k - 1])
+        for name in students[0]:
+            seen = [
+                w * np.float64(s[name]) for w, s in zip(weights, students[: k + 1], strict=False)
+            ]
+            np.testing.assert_allclose(
+                state.params[name], sum(seen) / sum(weights[: k + 1]), rtol=1e-5, atol=2e-6
+            )
+
+
+@pytest.mark.parametrize("num_steps", [1, 7, 25_030])
+def test_shares_follow_the_running_sum(num_steps):
+    shares = TrajectoryTeacher(beta=0.3).shares(num_steps)
+    assert shares.shape == (num_steps,)
+    total = None
+    for k in range(num_steps + 1):
+        x = (k + 0.5) / (num_steps + 1)
+        weight = (x * (1 - x)) ** (0.3 - 1)
+        if total is None:
+            total = weight
+            continue
+        ratio = weight / total
+        assert abs(shares[k - 1] - ratio / (1 + ratio)) <= 2e-7 * shares[k - 1]
+        total += weight
+
+
+def test_the_mean_of_all_students_where_beta_is_one():
+    np.testing.assert_allclose(
+        TrajectoryTeacher(beta=1.0).shares(5), [1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("beta", [1e-6, 1e4])
+def test_extreme_densities_give_shares(beta):
+    shares = TrajectoryTeacher(beta=beta).shares(10_000)
+    assert np.all((shares >= 0) & (shares <= 1))
+
+
+def test_a_leaf_that_stays_is_kept_to_the_last_bit():
+    params = random_params(0)
+    tx = TrajectoryTeacher().transform(5)
+    update, state = jax.jit(tx.update), tx.init(params)
+    for _ in range(5):
+        _, state = update(jax.tree.map(jnp.zeros_like, params), state, params)
+    jax.tree.map(np.testing.assert_array_equal, bits(state.params), bits(params))
+
+
+def test_the_frozen_teacher_stays_even_where_the_student_breaks():
+    params = random_params(0)
+    tx = FrozenTeacher().transform(5)
+    update, state = jax.jit(tx.update), tx.init(params)
+    for t in range(3):
+        _, state = update(jax.tree.map(lambda x: x * np.nan, params), state, random_params(t))
+    jax.tree.map(np.testing.assert_array_equal, bits(state.params), bits(params))
+    assert int(state.step) == 3
+
+
+@TEACHERS
+def test_every_teacher_keeps_the_protocol(teacher):
+    assert isinstance(teacher, Teacher)
+    teacher.validate()
     params, updates = random_params(0), random_params(1)
-    tx = EmaTeacher().transform(10)
-    passed, state = tx.update(updates, tx.init(params), params)
+    tx = teacher.transform(10)
+    state = tx.init(params)
+    jax.tree.map(np.testing.assert_array_equal, teacher_params((None, state)), params)
+    passed, state = tx.update(updates, state, params)
     jax.tree.map(np.testing.assert_array_equal, passed, updates)
     assert int(state.step) == 1
 
@@ -108,18 +197,55 @@ def test_between_updates_not_even_a_broken_student_or_a_negative_zero_reaches_th
     jax.tree.map(np.testing.assert_array_equal, bits(state.params), bits(params))
 
 
-def test_the_teacher_owns_its_arrays():
+@TEACHERS
+def test_a_sharded_and_donated_teacher_is_the_same(teacher):
+    rng = np.random.default_rng(0)
+    students = [{"kernel": rng.normal(size=(4, 8)).astype(np.float32)} for _ in range(4)]
+    tx = optax.chain(optax.identity(), teacher.transform(3))
+
+    def update(state, student, new):
+        return tx.update({"kernel": new["kernel"] - student["kernel"]}, state, student)[1]
+
+    def run(mesh):
+        state = tx.init(students[0])
+        shardings = state_shardings(state, mesh)
+        step = jax.jit(
+            update, donate_argnums=0, in_shardings=(shardings, None, None), out_shardings=shardings
+        )
+        state = jax.device_put(state, shardings)
+        for student, new in itertools.pairwise(students):
+            before = teacher_params(state)["kernel"]
+            state = step(state, student, new)
+            assert before.is_deleted()
+        return teacher_params(state)["kernel"]
+
+    expected, kernel = run(make_mesh(devices=jax.devices()[:1])), run(make_mesh(fsdp=4))
+    assert {shard.data.shape for shard in kernel.addressable_shards} == {(4, 2)}
+    np.testing.assert_allclose(kernel, expected, rtol=1e-6)
+
+
+@TEACHERS
+def test_the_teacher_owns_its_arrays(teacher):
     params = random_params(0)
-    state = EmaTeacher().transform(10).init(params)
+    state = teacher.transform(10).init(params)
     params["kernel"].delete()
     assert np.isfinite(state.params["kernel"]).all()
 
 
-def test_params_are_needed():
+@TEACHERS
+def test_params_are_needed(teacher):
     params = random_params(0)
-    tx = EmaTeacher().transform(10)
-    with pytest.raises(ValueError, match="the EMA teacher needs params"):
+    tx = teacher.transform(10)
+    with pytest.raises(ValueError, match="the teacher needs params"):
         tx.update(params, tx.init(params))
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_beta_out_of_range_is_an_error(beta):
+    with pytest.raises(
+        ConfigError, match=rf"^beta: got {beta}, expected a finite number > 0\. Set"
+    ):
+        TrajectoryTeacher(beta=beta).validate()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +266,3 @@ def test_settings_out_of_range_are_errors(field, value, message):
     setattr(teacher, field, value)
     with pytest.raises(ConfigError, match=message):
         teacher.validate()
-
-
-def test_the_defaults_are_valid():
-    EmaTeacher().validate()

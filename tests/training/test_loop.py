@@ -1,15 +1,20 @@
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 
+from calib_jax.core import rngs
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.sharding import make_mesh
 from calib_jax.methods.baselines import zero_shot
-from calib_jax.methods.robust import flyp
+from calib_jax.methods.method import Method
+from calib_jax.methods.robust import carot, flyp
+from calib_jax.objectives.term import Term
+from calib_jax.optim.optimizers import AdamW
 from calib_jax.training.history import History
-from calib_jax.training.loop import Logbook, Training, fit, initial_params, to_devices
+from calib_jax.training.loop import Logbook, Training, fit, held_start, initial_params, to_devices
 
 
 class Batches:
@@ -99,3 +104,44 @@ def test_to_devices_splits_the_batch(tiny_batches):
 def test_mistakes(changes, message):
     with pytest.raises(ConfigError, match=message):
         Training(**{"batch_size": 16, **changes}).validate(make_mesh(), field="finetune")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Drift(Term):
+    """Half the squared distance of the logit scale from where it was, and from a random number."""
+
+    needs = frozenset({"pretrained", "contexts"})
+
+    def __call__(self, views):
+        """The distance."""
+        own, start = (p["encoder"]["logit_scale"] for p in (views.params, views.start_params))
+        noise = jax.random.normal(views.key("drift"))
+        return 0.5 * (own - start - 1.0) ** 2 + 0.0 * views.contexts.sum() + noise * own
+
+
+def test_terms_see_where_the_training_started(fit_tiny, tiny_model, tmp_path):
+    """Also after a resume: the start is that of the first run."""
+    method = Method(
+        terms={"drift": Drift()},
+        optimizer=AdamW(learning_rate=0.1, warmup_steps=0, weight_decay=0.0),
+    )
+    start = float(tiny_model[1]["logit_scale"])
+    training = {"batch_size": 16, "log_every": 1, "checkpoint_every": 2}
+    fitted = fit_tiny(method, Training(num_steps=4, **training), name="straight")
+    assert float(fitted.start["encoder"]["logit_scale"]) == start
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    noise = [float(jax.random.normal(rngs.key(0, step, "drift"))) for step in range(4)]
+    own = start
+    for row, drawn in zip(rows, noise, strict=True):
+        expected = 0.5 * (own - start - 1) ** 2 + drawn * own
+        assert row["terms"]["drift"] == pytest.approx(expected, rel=1e-4)
+        own = row["probed"]
+
+
+def test_held_start_is_made_only_for_terms_that_need_it(tiny_model, tiny_batches):
+    encoder, params = tiny_model
+    tree = {"encoder": params, "classifier": {}}
+    assert held_start(carot(), encoder, tree, tiny_batches[0]) is None
+    held = held_start(Method(terms={"drift": Drift()}), encoder, tree, tiny_batches[0])
+    assert held.params is tree
+    assert held.contexts.shape == (2, 8)

@@ -1,0 +1,156 @@
+"""The four distillation terms of TRACER (arXiv 2605.29380), as its authors code them.
+
+`z` are the student's unit-norm embeddings and `s` its logit scale; `z'`, `s'` are the teacher's.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from calib_jax.core.types import Embeddings
+from calib_jax.objectives.contrastive import pair_logits
+from calib_jax.objectives.term import Term
+from calib_jax.objectives.views import Views
+
+
+def feature_distillation_loss(student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
+    """FD: the squared distance of the embeddings over d, of each image plus its text.
+
+    `l_i = (||z_i - z'_i||^2 + ||t_i - t'_i||^2) / d`: the mean over the batch is that over all
+    b d entries, hence TRACER's factor of 2000.
+    """
+    image = jnp.mean(jnp.square(student.image - teacher.image), axis=1)
+    return image + jnp.mean(jnp.square(student.text - teacher.text), axis=1)
+
+
+def contrastive_relation_loss(student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
+    """CRD: the KL divergence of the student's pair distributions from the teacher's, in nats.
+
+    The mean of both directions: `KL(softmax(s' z' t'^T) || softmax(s z t^T))` of each row and
+    each column. CaRot's self-distillation is twice this plus the teacher's entropies.
+    """
+    logits, targets = pair_logits(student), pair_logits(teacher)
+    return 0.5 * (_divergence(targets, logits, axis=1) + _divergence(targets, logits, axis=0))
+
+
+def interactive_contrast_loss(student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
+    """ICL: InfoNCE of the student's embeddings against the teacher's of the other modality.
+
+    The mean of the cross-entropies of `s z t'^T` and `s t z'^T` with the true pairs, in nats.
+    """
+    image_to_text, text_to_image = _cross_logits(student, teacher)
+    return -0.5 * (
+        jnp.diagonal(jax.nn.log_softmax(image_to_text, axis=1))
+        + jnp.diagonal(jax.nn.log_softmax(text_to_image, axis=0))
+    )
+
+
+def cross_distillation_loss(student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
+    """XKD: the KL divergence from the teacher's pair distributions of those across the two models.
+
+    The mean of `KL(softmax(s' z' t'^T) || softmax(s z t'^T))` and
+    `KL(softmax(s' t' z'^T) || softmax(s t z'^T))`, in nats.
+    """
+    image_to_text, text_to_image = _cross_logits(student, teacher)
+    targets = pair_logits(teacher)
+    return 0.5 * (
+        _divergence(targets, image_to_text, axis=1) + _divergence(targets, text_to_image, axis=0)
+    )
+
+
+def _cross_logits(
+    student: Embeddings, teacher: Embeddings
+) -> tuple[Float[Array, "b b"], Float[Array, "b b"]]:
+    """`s z t'^T` and `s z' t^T`: rows are images, the scale is the student's."""
+    return (
+        pair_logits(dataclasses.replace(student, text=teacher.text)),
+        pair_logits(dataclasses.replace(student, image=teacher.image)),
+    )
+
+
+def _divergence(
+    targets: Float[Array, "b b"], logits: Float[Array, "b b"], *, axis: int
+) -> Float[Array, " b"]:
+    """`KL(softmax(targets) || softmax(logits))` along the axis, finite for any finite logits."""
+    log_targets = jax.nn.log_softmax(targets, axis=axis)
+    difference = log_targets - jax.nn.log_softmax(logits, axis=axis)
+    return jnp.sum(jnp.exp(log_targets) * difference, axis=axis)
+
+
+@dataclasses.dataclass(kw_only=True)
+class FeatureDistillation(Term):
+    """TRACER's FD: the embeddings stay near the teacher's.
+
+    Attributes:
+        start_step: The first step at which the term counts; before it the value is zero.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+
+    weight: float = 0.9 * 2000
+    start_step: int = 1
+
+    def __call__(self, views: Views) -> Float[Array, " b"]:
+        """The squared distance of each pair over d; zero before `start_step`."""
+        loss = feature_distillation_loss(views.student, views.teacher)
+        return jnp.where(views.step >= self.start_step, loss, 0.0)
+
+
+@dataclasses.dataclass(kw_only=True)
+class ContrastiveRelation(Term):
+    """TRACER's CRD: the similarities within a batch stay near the teacher's.
+
+    Attributes:
+        start_step: The first step at which the term counts; before it the value is zero.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+
+    weight: float = 0.9
+    start_step: int = 1
+
+    def __call__(self, views: Views) -> Float[Array, " b"]:
+        """The divergence of each pair, in nats; zero before `start_step`."""
+        loss = contrastive_relation_loss(views.student, views.teacher)
+        return jnp.where(views.step >= self.start_step, loss, 0.0)
+
+
+@dataclasses.dataclass(kw_only=True)
+class InteractiveContrast(Term):
+    """TRACER's ICL: the student's embeddings find their pairs among the teacher's.
+
+    Attributes:
+        start_step: The first step at which the term counts; before it the value is zero.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+
+    weight: float = 0.9
+    start_step: int = 1
+
+    def __call__(self, views: Views) -> Float[Array, " b"]:
+        """The loss of each pair, in nats; zero before `start_step`."""
+        loss = interactive_contrast_loss(views.student, views.teacher)
+        return jnp.where(views.step >= self.start_step, loss, 0.0)
+
+
+@dataclasses.dataclass(kw_only=True)
+class CrossDistillation(Term):
+    """TRACER's XKD: against the teacher's other modality, the similarities stay the teacher's.
+
+    Attributes:
+        start_step: The first step at which the term counts; before it the value is zero.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+
+    weight: float = 0.9
+    start_step: int = 1
+
+    def __call__(self, views: Views) -> Float[Array, " b"]:
+        """The divergence of each pair, in nats; zero before `start_step`."""
+        loss = cross_distillation_loss(views.student, views.teacher)
+        return jnp.where(views.step >= self.start_step, loss, 0.0)
