@@ -132,7 +132,26 @@ def training_batches(
             "images. Lower it."
         )
 
-    framing = Framing(image_size, resize)
+    view = _view_maker(images, Framing(image_size, resize), augmentation)
+    local_size = batch_size // process_count
+    dataset = (
+        grain.MapDataset.source(images)
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(view)
+        .slice(slice(process_index, None, process_count))
+        .batch(local_size, drop_remainder=True)
+        .map(lambda batch: Batch(**batch, mask=np.ones(local_size, np.bool_)))
+    )
+    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_PREFETCH_BATCHES)
+    return iter(dataset.to_iter_dataset(options))
+
+
+def _view_maker(
+    images: CaptionedImages, framing: Framing, augmentation: Augmentation
+) -> Callable[[tuple[int, Pixels, int], np.random.Generator], dict[str, Any]]:
+    """What makes the fields of a `Batch` of one element of `images`."""
 
     def view(element: tuple[int, Pixels, int], rng: np.random.Generator) -> dict[str, Any]:
         number, pixels, label = element
@@ -149,19 +168,7 @@ def training_batches(
         arrays = {"image": frame.pixels, "label": np.int32(label), "caption": np.int32(caption)}
         return arrays if frame.taps is None else {**arrays, "taps": frame.taps}
 
-    local_size = batch_size // process_count
-    dataset = (
-        grain.MapDataset.source(images)
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .random_map(view)
-        .slice(slice(process_index, None, process_count))
-        .batch(local_size, drop_remainder=True)
-        .map(lambda batch: Batch(**batch, mask=np.ones(local_size, np.bool_)))
-    )
-    options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_PREFETCH_BATCHES)
-    return iter(dataset.to_iter_dataset(options))
+    return view
 
 
 def spread(num_examples: int, limit: int | None = None) -> Int[np.ndarray, " n"]:

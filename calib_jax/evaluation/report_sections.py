@@ -60,12 +60,16 @@ def headline(results: Results) -> str:
         for name, fact in facts.items()
     )
     lead = (
-        f"{len(results['table'])} methods, {num_seeds} {'seed' if num_seeds == 1 else 'seeds'}, "
-        f"{len(data.get('shifts') or ())} shifts of the test images: who stays accurate, who "
-        "knows how sure to be, and who notices what it has never seen."
+        f"{_counted(len(results['table']), 'method')}, {_counted(num_seeds, 'seed')}, "
+        f"{_counted(len(data.get('shifts') or ()), 'shift')} of the test images: who stays "
+        "accurate, who knows how sure to be, and who notices what it has never seen."
     )
     title = escape(results.get("title") or results.get("name") or "Results")
     return f'<h1>{title}</h1>{paragraph(lead, kind="lead")}<dl class="facts">{items}</dl>'
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def outcome(results: Results) -> str:

@@ -189,21 +189,13 @@ def fit(
         state, position = _start(checkpoints, params, tx, mesh)
         logbook.rewind(int(state.step))
         if int(state.step) < training.num_steps:
-            batches = make_batches()
-            if position is not None:
-                batches.set_state(position)
+            held = held_start(method, encoder, params, tables)
             step = make_train_step(
-                encoder,
-                method,
-                tx,
-                mesh=mesh,
-                state=state,
-                start=held_start(method, encoder, params, tables),
-                seed=logbook.seed,
+                encoder, method, tx, mesh=mesh, state=state, start=held, seed=logbook.seed
             )
             state = _train(
                 state,
-                batches,
+                _opened(make_batches, position),
                 lambda state, batch: step(state, batch, tables),
                 name=logbook.name,
                 training=training,
@@ -218,6 +210,15 @@ def fit(
         num_steps=training.num_steps,
         train_seconds=time.monotonic() - start,
     )
+
+
+def _opened(
+    make_batches: Callable[[], BatchIterator], position: dict[str, Any] | None
+) -> BatchIterator:
+    batches = make_batches()
+    if position is not None:
+        batches.set_state(position)
+    return batches
 
 
 def _start(
