@@ -179,15 +179,9 @@ def fit(
     if not method.terms:
         return Fitted(start=params, params=params, teacher=None, num_steps=0, train_seconds=0.0)
     tx = method.make_tx(params, num_steps=training.num_steps)
-    schedule = method.optimizer.schedule(training.num_steps)
-
-    def log(row: dict[str, Any], params: Params) -> None:
-        logbook.write({**row, "learning_rate": schedule(row["step"] - 1), **probe(params)})
-
     start = time.monotonic()
     with contextlib.closing(Checkpoints(logbook.directory, config=logbook.config)) as checkpoints:
-        state, position = _start(checkpoints, params, tx, mesh)
-        logbook.rewind(int(state.step))
+        state, position = _start(checkpoints, params, tx, mesh, logbook)
         if int(state.step) < training.num_steps:
             held = held_start(method, encoder, params, tables)
             step = make_train_step(
@@ -201,7 +195,7 @@ def fit(
                 training=training,
                 mesh=mesh,
                 checkpoints=checkpoints,
-                log=log,
+                log=_logger(logbook, method.optimizer.schedule(training.num_steps), probe),
             )
     return Fitted(
         start=params,
@@ -210,6 +204,17 @@ def fit(
         num_steps=training.num_steps,
         train_seconds=time.monotonic() - start,
     )
+
+
+def _logger(
+    logbook: Logbook,
+    schedule: Callable[[int], Any],
+    probe: Callable[[Params], Mapping[str, float]],
+) -> Callable[[dict[str, Any], Params], None]:
+    def log(row: dict[str, Any], params: Params) -> None:
+        logbook.write({**row, "learning_rate": schedule(row["step"] - 1), **probe(params)})
+
+    return log
 
 
 def _opened(
@@ -222,12 +227,17 @@ def _opened(
 
 
 def _start(
-    checkpoints: Checkpoints, params: Params, tx: Any, mesh: Mesh
+    checkpoints: Checkpoints, params: Params, tx: Any, mesh: Mesh, logbook: Logbook
 ) -> tuple[TrainState, dict[str, Any] | None]:
+    """The newest state and position, or the first; the history ends where they do."""
     latest = checkpoints.latest_step()
-    if latest is None:
-        return create_state(params, tx, mesh), None
-    return checkpoints.restore(latest, abstract_state(params, tx, mesh))
+    found: tuple[TrainState, dict[str, Any] | None] = (
+        (create_state(params, tx, mesh), None)
+        if latest is None
+        else checkpoints.restore(latest, abstract_state(params, tx, mesh))
+    )
+    logbook.rewind(latest or 0)
+    return found
 
 
 def _train(
