@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from calib_jax.core.types import Embeddings
 from calib_jax.objectives.contrastive import pair_logits
+from calib_jax.objectives.distillation import kl_divergence
 from calib_jax.objectives.term import Term
 from calib_jax.objectives.views import Views
 
@@ -33,7 +34,7 @@ def contrastive_relation_loss(student: Embeddings, teacher: Embeddings) -> Float
     each column. CaRot's self-distillation is twice this plus the teacher's entropies.
     """
     logits, targets = pair_logits(student), pair_logits(teacher)
-    return 0.5 * (_divergence(targets, logits, axis=1) + _divergence(targets, logits, axis=0))
+    return 0.5 * (kl_divergence(targets, logits) + kl_divergence(targets.T, logits.T))
 
 
 def interactive_contrast_loss(student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
@@ -56,9 +57,7 @@ def cross_distillation_loss(student: Embeddings, teacher: Embeddings) -> Float[A
     """
     image_to_text, text_to_image = _cross_logits(student, teacher)
     targets = pair_logits(teacher)
-    return 0.5 * (
-        _divergence(targets, image_to_text, axis=1) + _divergence(targets, text_to_image, axis=0)
-    )
+    return 0.5 * (kl_divergence(targets, image_to_text) + kl_divergence(targets.T, text_to_image.T))
 
 
 def _cross_logits(
@@ -69,15 +68,6 @@ def _cross_logits(
         pair_logits(dataclasses.replace(student, text=teacher.text)),
         pair_logits(dataclasses.replace(student, image=teacher.image)),
     )
-
-
-def _divergence(
-    targets: Float[Array, "b b"], logits: Float[Array, "b b"], *, axis: int
-) -> Float[Array, " b"]:
-    """`KL(softmax(targets) || softmax(logits))` along the axis, finite for any finite logits."""
-    log_targets = jax.nn.log_softmax(targets, axis=axis)
-    difference = log_targets - jax.nn.log_softmax(logits, axis=axis)
-    return jnp.sum(jnp.exp(log_targets) * difference, axis=axis)
 
 
 @dataclasses.dataclass(kw_only=True)

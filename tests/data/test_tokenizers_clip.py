@@ -1,6 +1,5 @@
 """CLIP's token ids against plain loops over its byte pairs, and on ImageNet's prompts."""
 
-import importlib.resources
 import json
 import unicodedata
 
@@ -9,6 +8,7 @@ import pytest
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.data import captions, tokenizers
+from calib_jax.data.datasets import imagenet
 
 BOS, EOT = 49406, 49407
 CAT = [BOS, 320, 1125, 539, 320, 2368, EOT]
@@ -132,15 +132,8 @@ def test_what_openai_repairs_and_we_do_not(clip, oracle):
     assert ids(clip, "ΟΔΟΣ") != oracle("ΟΔΟΣ")
 
 
-def imagenet_lines(name):
-    path = importlib.resources.files("calib_jax") / "data" / "assets" / f"imagenet_{name}.txt"
-    if not path.is_file():
-        pytest.skip(f"needs {path.name}")
-    return tuple(path.read_text(encoding="utf-8").splitlines())
-
-
 def test_imagenet_prompts_fit_24_tokens(clip, oracle, caplog):
-    names, templates = imagenet_lines("class_names"), imagenet_lines("templates")
+    names, templates = imagenet.CLASS_NAMES, imagenet.TEMPLATES
     texts = captions.CaptionTable(names, templates).texts()
     prompts = tokenizers.tokenize(clip, texts, context_length=77).reshape(1000, 80, -1)
     assert prompts.shape == (1000, 80, 24)
