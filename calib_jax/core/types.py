@@ -29,6 +29,8 @@ class Batch:
         caption: Rows of the caption table `Int[rows t]`.
         mask: False on padding rows.
         taps: What `resampling.resample` makes the model's images with, where the device resizes.
+        features: Un-normalised image features of an encoder that stays as it is; then `image` is
+            empty, [b 0 0 3].
     """
 
     image: UInt8[Array | np.ndarray, "b h w 3"]
@@ -36,6 +38,7 @@ class Batch:
     caption: Int[Array | np.ndarray, " b"]
     mask: Bool[Array | np.ndarray, " b"]
     taps: Int32[Array | np.ndarray, "b 2 o k"] | None = None
+    features: Float[Array | np.ndarray, "b d"] | None = None
 
 
 @jax.tree_util.register_dataclass

@@ -21,12 +21,19 @@ class Term:
     weight: float = 1.0
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What a method must have for the term: `teacher`, `pretrained`, `contexts`."""
+    """What the term needs besides images and labels.
+
+    `teacher`; `pretrained`, the start model; `contexts` of it; `captions` of the training images;
+    `templates`, more than one, of the evaluated prompts; `images`, not their features alone.
+    """
 
     def validate(self) -> None:
         """Raises a ConfigError for a weight that is not finite."""
         if not math.isfinite(self.weight):
             raise ConfigError(f"weight: got {self.weight}, expected a finite number. Correct it.")
+
+    def validate_sizes(self, *, batch_size: int, embed_dim: int) -> None:
+        """Raises a ConfigError where the term could only be constant."""
 
     def __call__(self, views: Views) -> Float[Array, ""] | Float[Array, " b"]:
         """The un-weighted value: one number, or one an example, which the step averages."""

@@ -1,5 +1,7 @@
 """Values against NumPy in float64, gradients against finite differences and closed forms."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,6 +35,11 @@ def singular_spectrum(rows, values):
     u, _ = np.linalg.qr(RNG.normal(size=(rows, len(values))))
     v, _ = np.linalg.qr(RNG.normal(size=(len(values), len(values))))
     return (u * values) @ v.T
+
+
+@functools.partial(jax.jit, static_argnames="solver")
+def value_and_gradient(matrix, solver="inverse_iteration"):
+    return jax.value_and_grad(lambda m: linalg.smallest_singular_value(m, solver=solver))(matrix)
 
 
 def test_normalize_has_unit_rows_in_float32():
@@ -96,120 +103,123 @@ def test_a_constant_column_becomes_zero_with_a_finite_gradient(value, rows):
     assert np.isfinite(grad).all()
 
 
-def test_second_moment_is_numpys_covariance_and_correlation():
-    features = f32(RNG.normal(size=(40, 5)) @ RNG.normal(size=(5, 5)))
-    covariance = linalg.second_moment(features, scale=False)
-    np.testing.assert_allclose(covariance, np.cov(features.T, ddof=0), rtol=1e-4, atol=1e-5)
-    correlation = linalg.second_moment(features, scale=True)
-    np.testing.assert_allclose(correlation, np.corrcoef(features.T), rtol=1e-4, atol=1e-5)
-
-
 def test_gram_against_numpy():
     matrix = f32(RNG.normal(size=(6, 3)))
     np.testing.assert_allclose(linalg.gram(matrix), matrix.T @ matrix, rtol=1e-5, atol=1e-6)
 
 
-def test_smallest_eigenvalue_and_gradient_in_float64():
-    root = RNG.normal(size=(6, 5))
-    matrix = root.T @ root
-    values, vectors = np.linalg.eigh(matrix)
+@pytest.mark.parametrize("solver", ["inverse_iteration", "svd"])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (72, 64)])
+def test_smallest_singular_value_against_svd(shape, solver):
+    matrix = f32(singular_spectrum(shape[0], np.geomspace(2.0, 0.05, shape[1])))
+    got = value_and_gradient(matrix, solver=solver)[0]
+    np.testing.assert_allclose(got, smallest_singular(np.float64(matrix)), rtol=2e-5)
+
+
+@pytest.mark.parametrize("solver", ["inverse_iteration", "svd"])
+def test_smallest_singular_value_gradient_is_that_of_finite_differences(solver):
+    matrix = singular_spectrum(5, np.array([2.0, 1.0, 0.3]))
     with jax.enable_x64(True):
-        value, grad = jax.value_and_grad(linalg.smallest_eigenvalue)(jnp.asarray(matrix))
-    np.testing.assert_allclose(value, values[0], rtol=1e-10)
-    np.testing.assert_allclose(grad, np.outer(vectors[:, 0], vectors[:, 0]), atol=1e-10)
-
-
-def test_gradient_through_the_correlation_is_that_of_finite_differences():
-    features = RNG.normal(size=(12, 4))
-
-    def value(x):
-        return np.linalg.eigvalsh(np.corrcoef(x.T))[0]
-
-    with jax.enable_x64(True):
-        grad = jax.grad(lambda x: linalg.smallest_eigenvalue(linalg.second_moment(x, scale=True)))(
-            jnp.asarray(features)
-        )
-    np.testing.assert_allclose(grad, numerical_gradient(value, features), rtol=1e-6, atol=1e-9)
-
-
-def test_gradient_where_all_eigenvalues_coincide_is_the_identity_over_d():
-    value, grad = jax.value_and_grad(linalg.smallest_eigenvalue)(3.0 * jnp.eye(5))
-    np.testing.assert_allclose(value, 3.0, rtol=1e-6)
-    np.testing.assert_allclose(grad, np.eye(5) / 5, atol=1e-6)
-
-
-def test_gradient_of_a_double_eigenvalue_does_not_depend_on_the_basis():
-    basis, _ = np.linalg.qr(RNG.normal(size=(5, 5)))
-    matrix = f32((basis * [1, 1, 2, 3, 4]) @ basis.T)
-    grad = jax.grad(linalg.smallest_eigenvalue)(matrix)
-    np.testing.assert_allclose(grad, basis[:, :2] @ basis[:, :2].T / 2, atol=1e-5)
-
-
-@pytest.mark.parametrize("scale", [False, True])
-@pytest.mark.parametrize("rows", [1, 2, 5, 9])
-def test_rank_deficient_features_have_value_zero_and_finite_gradients(rows, scale):
-    features = RNG.normal(size=(rows, 8)).astype(np.float32)
-    features[:, 3] = 2.0
-
-    def loss(x):
-        return linalg.smallest_eigenvalue(linalg.second_moment(x, scale=scale))
-
-    value, grad = jax.value_and_grad(loss)(features)
-    np.testing.assert_allclose(value, 0.0, atol=1e-5)
-    assert np.isfinite(grad).all()
-
-
-@pytest.mark.parametrize("shape", [(9, 4), (16, 16), (70, 64)])
-def test_smallest_singular_value_against_svd(shape):
-    values = np.geomspace(2.0, 0.05, shape[1])
-    matrix = f32(singular_spectrum(shape[0], values))
-    got = linalg.smallest_singular_value(matrix)
-    # The Gram matrix squares the condition: an error of a few eps * ||M^T M|| in the square.
-    np.testing.assert_allclose(got, smallest_singular(matrix), rtol=2e-3)
-
-
-def test_smallest_singular_value_of_a_projection_of_full_size():
-    """A random matrix as large as a real projection: its smallest value is above the floor."""
-    matrix = f32(RNG.normal(size=(320, 288)) / 320**0.5)
-    expected = smallest_singular(np.float64(matrix))
-    np.testing.assert_allclose(linalg.smallest_singular_value(matrix), expected, rtol=1e-3)
-
-
-def test_smallest_singular_value_gradient_is_that_of_finite_differences():
-    matrix = singular_spectrum(7, np.array([2.0, 1.5, 1.0, 0.3]))
-    with jax.enable_x64(True):
-        value, grad = jax.jit(jax.value_and_grad(linalg.smallest_singular_value))(matrix)
+        value, grad = value_and_gradient(matrix, solver=solver)
     np.testing.assert_allclose(value, smallest_singular(matrix), rtol=1e-10)
     expected = numerical_gradient(smallest_singular, matrix)
     np.testing.assert_allclose(grad, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_smallest_singular_value_in_float32_is_within_the_stated_error():
-    """The error of the square is at most the floor 4 eps ||M^T M||_F, whatever the value."""
-    for smallest in (0.3, 1e-2, 1e-3, 1e-4, 0.0):
-        matrix = singular_spectrum(20, np.append(np.linspace(2.0, 1.0, 9), smallest))
-        floor = 4 * np.finfo(np.float32).eps * np.linalg.norm(matrix.T @ matrix)
-        got = float(linalg.smallest_singular_value(f32(matrix)))
-        assert abs(got**2 - smallest**2) <= floor
-        assert got >= 0.0
+def test_gradient_of_a_wide_matrix_is_that_of_finite_differences():
+    """More columns than the subspace of the solver has vectors."""
+    matrix = singular_spectrum(37, np.append(np.linspace(2.0, 1.0, 35), 0.1))
+    with jax.enable_x64(True):
+        value, grad = value_and_gradient(matrix)
+    np.testing.assert_allclose(value, smallest_singular(matrix), rtol=1e-10)
+    expected = numerical_gradient(smallest_singular, matrix)
+    np.testing.assert_allclose(grad, expected, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4)])
-def test_smallest_singular_value_is_finite_where_the_rank_is_deficient(shape):
-    grad = jax.grad(linalg.smallest_singular_value)
-    value = linalg.smallest_singular_value(jnp.zeros(shape))
-    np.testing.assert_allclose(value, 0.0, atol=1e-6)
-    np.testing.assert_array_equal(grad(jnp.zeros(shape)), np.zeros(shape))
-    matrix = f32(np.outer(RNG.normal(size=shape[0]), RNG.normal(size=shape[1])))
-    value = linalg.smallest_singular_value(matrix) / jnp.linalg.norm(matrix)
-    np.testing.assert_allclose(value, 0.0, atol=1e-3)
-    assert np.isfinite(grad(matrix)).all()
+@pytest.mark.parametrize("smallest", [0.3, 1e-2, 1e-3, 1e-4, 1e-6, 0.0])
+def test_float32_keeps_the_error_of_the_value_and_not_of_its_square(smallest):
+    """`eigvalsh` of the Gram matrix is off by 100 % at 1e-4; here the error is eps ||M||."""
+    values = np.append(np.linspace(2.0, 1.0, 63), smallest)
+    matrix = f32(singular_spectrum(72, values))
+    u, exact, v = np.linalg.svd(np.float64(matrix))
+    got, grad = value_and_gradient(matrix)
+    assert abs(got - exact[-1]) <= 4 * np.finfo(np.float32).eps * exact[0]
+    if smallest >= 1e-4:
+        np.testing.assert_allclose(grad, np.outer(u[:, 63], v[63]), atol=2e-3)
+
+
+def test_small_values_are_told_apart_under_the_error_of_the_gram_matrix():
+    values = np.append(np.linspace(2.0, 1.0, 56), 1e-4 * np.arange(8, 0, -1))
+    matrix = f32(singular_spectrum(72, values))
+    u, exact, v = np.linalg.svd(np.float64(matrix))
+    got, grad = value_and_gradient(matrix)
+    np.testing.assert_allclose(got, exact[-1], rtol=1e-2)
+    assert u[:, 63] @ np.float64(grad) @ v[63] > 0.999 * np.linalg.norm(grad)
+
+
+def test_a_dense_spectrum_is_met_from_above():
+    """All 64 values within 5 %: 32 vectors do not separate them, and need not."""
+    matrix = f32(singular_spectrum(72, np.linspace(1.05, 1.0, 64)))
+    exact = smallest_singular(np.float64(matrix))
+    got, grad = value_and_gradient(matrix)
+    assert -1e-6 < got / exact - 1 < 0.01
+    assert smallest_singular(np.float64(matrix + 1e-3 * grad)) > exact
+
+
+def test_a_projection_of_full_size():
+    matrix = f32(RNG.normal(size=(320, 288)) / 320**0.5)
+    got, grad = value_and_gradient(matrix)
+    u, exact, v = np.linalg.svd(np.float64(matrix))
+    np.testing.assert_allclose(got, exact[-1], rtol=1e-4)
+    assert u[:, 287] @ np.float64(grad) @ v[287] > 0.999
+
+
+@pytest.mark.parametrize("solver", ["inverse_iteration", "svd"])
+def test_gradient_of_a_double_value_does_not_depend_on_the_basis(solver):
+    u, v = np.linalg.qr(RNG.normal(size=(5, 3)))[0], np.linalg.qr(RNG.normal(size=(3, 3)))[0]
+    grad = value_and_gradient(f32((u * [1, 1, 2]) @ v.T), solver=solver)[1]
+    np.testing.assert_allclose(grad, u[:, :2] @ v[:, :2].T / 2, atol=1e-5)
+
+
+def test_gradient_where_more_values_coincide_than_the_subspace_has_vectors():
+    value, grad = value_and_gradient(3.0 * jnp.eye(72, 64))
+    np.testing.assert_allclose(value, 3.0, rtol=1e-6)
+    # The mean of 32 projectors on orthogonal directions.
+    singular = np.linalg.svd(grad, compute_uv=False)
+    np.testing.assert_allclose(singular, np.where(np.arange(64) < 32, 1 / 32, 0.0), atol=1e-5)
+    np.testing.assert_allclose(np.trace(grad), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["inverse_iteration", "svd"])
+@pytest.mark.parametrize("shape", [(5, 3), (72, 64)])
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_deficient_rank_has_value_zero_and_finite_gradients(shape, rank, solver):
+    factors = RNG.normal(size=(shape[0], rank)), RNG.normal(size=(rank, shape[1]))
+    matrix = f32(factors[0] @ factors[1])
+    value, grad = value_and_gradient(matrix, solver=solver)
+    assert 0.0 <= value <= 1e-6 * np.linalg.norm(matrix)
+    assert np.isfinite(grad).all()
+    assert rank or not grad.any()
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (1, 2)])
+def test_a_matrix_with_fewer_rows_than_columns_has_value_and_gradient_zero(shape):
+    value, grad = jax.value_and_grad(linalg.smallest_singular_value)(jnp.ones(shape))
+    assert value == 0.0
+    np.testing.assert_array_equal(grad, np.zeros(shape))
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_jit_and_scale_change_nothing(scale):
+    matrix = f32(scale * singular_spectrum(72, np.geomspace(2.0, 0.05, 64)))
+    got, grad = value_and_gradient(matrix)
+    np.testing.assert_allclose(got, smallest_singular(np.float64(matrix)), rtol=2e-5)
+    np.testing.assert_allclose(np.linalg.norm(grad), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(linalg.smallest_singular_value(matrix), got, rtol=1e-5)
 
 
 def test_ascent_on_the_smallest_singular_value_leaves_zero():
-    """The tangent below the floor still points to larger values."""
-    matrix = f32(singular_spectrum(6, np.array([1.0, 0.8, 1e-5])))
-    step = jax.jit(lambda m: m + 0.02 * jax.grad(linalg.smallest_singular_value)(m))
+    matrix = f32(singular_spectrum(5, np.array([1.0, 0.8, 1e-5])))
     for _ in range(10):
-        matrix = step(matrix)
+        matrix = matrix + 0.02 * value_and_gradient(matrix)[1]
     assert smallest_singular(matrix) > 0.1

@@ -88,7 +88,7 @@ def test_every_matrix_of_a_full_size_state_is_sharded(preset):
         "params/",
         "opt_state/2/inner_state/0/mu/",
         "opt_state/2/inner_state/0/nu/",
-        "opt_state/3/params/",
+        "opt_state/4/params/",
     ):
         first = "conv_1" if preset is presets.rn50 else "patch"
         assert f"{part}encoder/image/{first}/kernel" in sharded

@@ -13,10 +13,21 @@ def test_a_batch_is_a_tree_of_its_four_arrays():
         caption=np.arange(2, dtype=np.int32),
         mask=np.ones(2, bool),
     )
-    assert batch.taps is None
+    assert batch.taps is None and batch.features is None
     first = jax.tree.map(lambda leaf: leaf[:1], batch)
     assert isinstance(first, Batch)
     assert [leaf.shape for leaf in jax.tree.leaves(first)] == [(1, 4, 4, 3), (1,), (1,), (1,)]
+
+
+def test_a_batch_of_features_has_empty_images():
+    batch = Batch(
+        image=np.zeros((2, 0, 0, 3), np.uint8),
+        label=np.arange(2, dtype=np.int32),
+        caption=np.zeros(2, np.int32),
+        mask=np.ones(2, bool),
+        features=np.ones((2, 5), np.float32),
+    )
+    assert [leaf.size for leaf in jax.tree.leaves(batch)] == [0, 2, 2, 2, 10]
 
 
 def test_similarities_are_cosines_and_zero_for_a_zero_feature():
