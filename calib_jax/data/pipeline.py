@@ -12,7 +12,8 @@ from jaxtyping import Int
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.types import Batch
 from calib_jax.data.captions import CaptionTable
-from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import Split
 from calib_jax.data.images import Framing, Pixels, Resize
 
 Style = Callable[[Pixels, np.random.Generator], Pixels]
@@ -28,13 +29,23 @@ class Source:
 
     Attributes:
         split: The images.
-        templates: One is drawn at random for each image and epoch.
+        templates: One is drawn at random for each image and epoch; none: the images have no
+            captions, for methods that look at labels alone.
         style: A picture transformation of the stored pixels, applied before the augmentation.
+        repeats: How often each image comes in an epoch, for a small source among large ones.
     """
 
     split: Split
     templates: tuple[str, ...]
     style: Style | None = None
+    repeats: int = 1
+
+    def validate(self, *, field: str) -> None:
+        """Raises a ConfigError for fewer than one repeat; `field` names the source."""
+        if self.repeats < 1:
+            raise ConfigError(
+                f"{field}.repeats: got {self.repeats}, expected at least 1. Correct it."
+            )
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -73,18 +84,19 @@ class CaptionedImages:
         self._sources = sources
         self._splits = splits
         self._columns = [captions.template_indices(source.templates) for source in sources]
-        self._ends = np.cumsum([len(split) for split in splits])
+        sizes = [source.repeats * len(s) for source, s in zip(sources, splits, strict=True)]
+        self._ends = np.cumsum(sizes)
         self._captions = captions
 
     def __len__(self) -> int:
-        """The number of images of all sources."""
+        """The number of images of all sources, repeats included."""
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> tuple[int, Pixels, int]:
         """The source's number, the stored pixels, the class in the caption table's order."""
         number = int(np.searchsorted(self._ends, index, side="right"))
         split = self._splits[number]
-        local = index - (int(self._ends[number - 1]) if number else 0)
+        local = (index - (int(self._ends[number - 1]) if number else 0)) % len(split)
         return number, split.stored(local), split.label(local)
 
     def style(self, number: int) -> Style | None:
@@ -92,8 +104,10 @@ class CaptionedImages:
         return self._sources[number].style
 
     def caption(self, number: int, label: int, rng: np.random.Generator) -> int:
-        """The row of a random caption that the source allows."""
+        """The row of a random caption that the source allows; 0 where it has none."""
         columns = self._columns[number]
+        if not columns:
+            return 0
         return self._captions.row(label, columns[int(rng.integers(len(columns)))])
 
 
@@ -194,8 +208,42 @@ def evaluation_batches(
         process_index: Which share is this process's.
         process_count: The number of shares.
     """
+    return _batches_in_order(
+        images,
+        spread(len(images), limit),
+        batch_size=batch_size,
+        process_index=process_index,
+        process_count=process_count,
+    )
+
+
+def cycled_batches(
+    images: ImageSplit,
+    count: int,
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """So many full batches of the split in order, which begins again wherever it ends."""
+    return _batches_in_order(
+        images,
+        np.arange(count * batch_size) % len(images),
+        batch_size=batch_size,
+        process_index=process_index,
+        process_count=process_count,
+    )
+
+
+def _batches_in_order(
+    images: ImageSplit,
+    indices: Int[np.ndarray, " n"],
+    *,
+    batch_size: int,
+    process_index: int,
+    process_count: int,
+) -> Iterator[Batch]:
     local_size = batch_size // process_count
-    indices = spread(len(images), limit)
     num_batches = -(-len(indices) // batch_size)
 
     def load(number: int) -> Batch:

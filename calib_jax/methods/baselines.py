@@ -7,8 +7,10 @@ from calib_jax.objectives.context import ContextAwareness
 from calib_jax.objectives.contrastive import Contrastive
 from calib_jax.objectives.cross_entropy import CrossEntropy
 from calib_jax.objectives.distillation import LogitDistillation, StaticDistillation
+from calib_jax.objectives.mixup import Mixup
 from calib_jax.objectives.proximity import L2SP
 from calib_jax.objectives.random_text import RandomTextMatching
+from calib_jax.objectives.term import Term
 from calib_jax.optim.optimizers import AdamW
 
 
@@ -18,17 +20,25 @@ def zero_shot() -> Method:
 
 
 def finetune(
-    *, learning_rate: float = 3e-5, warmup_steps: int = 500, label_smoothing: float = 0.0
+    *,
+    learning_rate: float = 3e-5,
+    warmup_steps: int = 500,
+    label_smoothing: float = 0.0,
+    mixup: float = 0.0,
 ) -> Method:
     """Fine-tuning of the image tower and a zero-shot-initialised linear head by cross-entropy.
 
     FT of WiSE-FT (arXiv 2109.01903), with the settings that CaRot's appendix A.3
     gives it: learning rate 3e-5, weight decay 0.1, gradients clipped at norm 1.
-    `label_smoothing` above 0 makes it the label-smoothing baseline (arXiv 1512.00567).
+    `label_smoothing` above 0 makes it the label-smoothing baseline (arXiv 1512.00567), `mixup`,
+    the alpha of `Mixup`, the mixup baseline (arXiv 1710.09412).
     """
+    terms: dict[str, Term] = {"cross_entropy": CrossEntropy(label_smoothing=label_smoothing)}
+    if mixup:
+        terms = {"mixup": Mixup(alpha=mixup, label_smoothing=label_smoothing)}
     return Method(
         classifier=LinearHead(),
-        terms={"cross_entropy": CrossEntropy(label_smoothing=label_smoothing)},
+        terms=terms,
         trainable=("encoder/image/.*", "classifier/.*"),
         optimizer=AdamW(learning_rate=learning_rate, warmup_steps=warmup_steps, clip_norm=1.0),
     )

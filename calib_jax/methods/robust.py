@@ -1,10 +1,12 @@
-"""FLYP, CaRot and TRACER: contrastive fine-tuning of both towers."""
+"""FLYP and what builds on it: contrastive fine-tuning of both towers."""
 
 from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.methods.method import Method
 from calib_jax.objectives.contrastive import Contrastive
 from calib_jax.objectives.distillation import SelfDistillation
+from calib_jax.objectives.dive import AverageVectors, PairwiseVectors
 from calib_jax.objectives.spectral import CrossProjection, OrthogonalProjection
+from calib_jax.objectives.spurious_text import SpuriousTexts
 from calib_jax.objectives.tracer import (
     ContrastiveRelation,
     CrossDistillation,
@@ -15,15 +17,26 @@ from calib_jax.optim.optimizers import AdamW
 from calib_jax.optim.teacher import EmaTeacher, TrajectoryTeacher
 
 
-def flyp(*, learning_rate: float = 1e-5, warmup_steps: int = 500) -> Method:
+def flyp(
+    *,
+    learning_rate: float = 1e-5,
+    warmup_steps: int = 500,
+    label_smoothing: float = 0.0,
+    mask_duplicates: bool = False,
+) -> Method:
     """FLYP (arXiv 2212.00638): fine-tune both towers with the loss they were pre-trained with.
 
     Weight decay 0.1 on every parameter, no clipping; at evaluation the head is
-    rebuilt from the tuned text tower.
+    rebuilt from the tuned text tower. Label smoothing (as CaRot's code has it) and leaving out
+    other pairs of the same class are variants (`Contrastive`).
     """
     return Method(
         classifier=ZeroShot(),
-        terms={"contrastive": Contrastive()},
+        terms={
+            "contrastive": Contrastive(
+                label_smoothing=label_smoothing, mask_duplicates=mask_duplicates
+            )
+        },
         optimizer=AdamW(learning_rate=learning_rate, warmup_steps=warmup_steps),
     )
 
@@ -33,24 +46,24 @@ def carot(
     learning_rate: float = 1e-5,
     warmup_steps: int = 500,
     orthogonality: float = 0.2,
+    squared: bool = False,
     self_distillation: float = 1.5,
     update_every: int = 500,
 ) -> Method:
     """CaRot (arXiv 2311.01723) as its authors' code has it.
 
     `L = contrastive + 0.05 ||W_v W_l^T||_F + 0.2 ||W_v^T W_v - I||_F + 1.5 L_SD`
-    with self-distillation from step 1 on. The paper's eq. 4 squares the
-    orthogonality norm: set `terms["orthogonality"].squared` for that. The student
-    is evaluated, not the teacher.
+    with self-distillation from step 1 on. The paper's eq. 4 has the norm of the
+    orthogonality `squared`. The student is evaluated, not the teacher.
 
-    Ablations are compositions: remove a term, set `teacher` to `FrozenTeacher()`, or put
-    `SmallestSingularValue` in the place of the orthogonality.
+    Ablations: `compositions.without(carot(), "orthogonality")`, to which `SmallestSingularValue`
+    can be added as a term; `dataclasses.replace(carot(), teacher=FrozenTeacher())`.
     """
     return Method(
         classifier=ZeroShot(),
         terms={
             "contrastive": Contrastive(),
-            "orthogonality": OrthogonalProjection(weight=orthogonality),
+            "orthogonality": OrthogonalProjection(weight=orthogonality, squared=squared),
             "cross_projection": CrossProjection(weight=0.05),
             "self_distillation": SelfDistillation(weight=self_distillation),
         },
@@ -96,3 +109,27 @@ def tracer(
         teacher=TrajectoryTeacher(beta=beta),
         optimizer=AdamW(learning_rate=learning_rate, warmup_steps=warmup_steps),
     )
+
+
+def starft(*, learning_rate: float = 1e-5, warmup_steps: int = 500, weight: float = 0.5) -> Method:
+    """StarFT (arXiv 2505.13232): FLYP plus `weight KL(zero-shot || tuned)` over spurious texts.
+
+    Settings of the authors' script for ImageNet. Deviations: the spurious texts are random prompts
+    of the classes and the weight does not fall (see `SpuriousTexts`).
+    """
+    method = flyp(learning_rate=learning_rate, warmup_steps=warmup_steps)
+    method.terms["spurious_texts"] = SpuriousTexts(weight=weight)
+    return method
+
+
+def dive(*, learning_rate: float = 1e-5, warmup_steps: int = 500, weight: float = 1000.0) -> Method:
+    """DiVE (arXiv 2511.09973): FLYP plus `weight (AVL + PVL)` of the difference vectors.
+
+    The weight is from a reading note of the paper; the optimizer is FLYP's. Deviations: the
+    vectors are those of the batch, not of CC3M, and their mean is the batch's, not a moving one
+    (see `AverageVectors`).
+    """
+    method = flyp(learning_rate=learning_rate, warmup_steps=warmup_steps)
+    method.terms["average_vectors"] = AverageVectors(weight=weight)
+    method.terms["pairwise_vectors"] = PairwiseVectors(weight=weight)
+    return method

@@ -1,6 +1,7 @@
 """The symmetric contrastive loss of CLIP."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +78,8 @@ class Contrastive(Term):
         mask_duplicates: Whether other pairs of the same class are left out of the softmax. By
             default they are negatives, as in FLYP's and CaRot's code.
     """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     label_smoothing: float = 0.0
     mask_duplicates: bool = False

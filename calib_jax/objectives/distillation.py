@@ -1,5 +1,6 @@
 """Distillation from the EMA teacher and from the start model."""
 
+import abc
 import dataclasses
 import math
 from typing import ClassVar
@@ -49,29 +50,52 @@ def kl_divergence(
 
 
 @dataclasses.dataclass(kw_only=True)
-class SelfDistillation(Term):
-    """CaRot's self-distillation from the EMA teacher (arXiv 2311.01723, eq. 6).
+class TeacherTerm(Term, abc.ABC):
+    """What a student learns from the teacher of its training, on the pairs of the batch.
 
     Attributes:
         start_step: The first step at which the term counts; before it the value is zero.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher", "captions"})
 
-    weight: float = 1.5
     start_step: int = 1
 
+    def validate(self) -> None:
+        """Raises a ConfigError for a negative start step."""
+        super().validate()
+        if self.start_step < 0:
+            raise ConfigError(
+                f"start_step: got {self.start_step}, expected at least 0. "
+                "Use 0 to count from the first step."
+            )
+
     def __call__(self, views: Views) -> Float[Array, " b"]:
-        """The loss of each pair, in nats; zero before `start_step`."""
-        loss = self_distillation_loss(views.student, views.teacher)
+        """The loss of each pair; zero before `start_step`."""
+        loss = self.loss(views.student, views.teacher)
         return jnp.where(views.step >= self.start_step, loss, 0.0)
+
+    @abc.abstractmethod
+    def loss(self, student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
+        """The loss of each pair, from step 0 on."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class SelfDistillation(TeacherTerm):
+    """CaRot's self-distillation from the EMA teacher (arXiv 2311.01723, eq. 6)."""
+
+    weight: float = 1.5
+
+    def loss(self, student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
+        """The soft cross-entropy of each pair, in nats."""
+        return self_distillation_loss(student, teacher)
 
 
 @dataclasses.dataclass(kw_only=True)
 class StaticDistillation(Term):
     """Distillation of the pairs from the frozen start model: CaRot's loss without its EMA."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
+    needs: ClassVar[frozenset[str]] = frozenset({"pretrained", "captions"})
 
     def __call__(self, views: Views) -> Float[Array, " b"]:
         """The loss of each pair, in nats (`self_distillation_loss`)."""

@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +11,7 @@ from jaxtyping import Array, Float
 
 from calib_jax.core.types import Embeddings
 from calib_jax.objectives.contrastive import pair_logits
-from calib_jax.objectives.distillation import kl_divergence
-from calib_jax.objectives.term import Term
-from calib_jax.objectives.views import Views
+from calib_jax.objectives.distillation import TeacherTerm, kl_divergence
 
 
 def feature_distillation_loss(student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
@@ -71,76 +68,44 @@ def _cross_logits(
 
 
 @dataclasses.dataclass(kw_only=True)
-class FeatureDistillation(Term):
-    """TRACER's FD: the embeddings stay near the teacher's.
-
-    Attributes:
-        start_step: The first step at which the term counts; before it the value is zero.
-    """
-
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+class FeatureDistillation(TeacherTerm):
+    """TRACER's FD: the embeddings stay near the teacher's."""
 
     weight: float = 0.9 * 2000
-    start_step: int = 1
 
-    def __call__(self, views: Views) -> Float[Array, " b"]:
-        """The squared distance of each pair over d; zero before `start_step`."""
-        loss = feature_distillation_loss(views.student, views.teacher)
-        return jnp.where(views.step >= self.start_step, loss, 0.0)
+    def loss(self, student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
+        """The squared distance of each pair over d."""
+        return feature_distillation_loss(student, teacher)
 
 
 @dataclasses.dataclass(kw_only=True)
-class ContrastiveRelation(Term):
-    """TRACER's CRD: the similarities within a batch stay near the teacher's.
-
-    Attributes:
-        start_step: The first step at which the term counts; before it the value is zero.
-    """
-
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+class ContrastiveRelation(TeacherTerm):
+    """TRACER's CRD: the similarities within a batch stay near the teacher's."""
 
     weight: float = 0.9
-    start_step: int = 1
 
-    def __call__(self, views: Views) -> Float[Array, " b"]:
-        """The divergence of each pair, in nats; zero before `start_step`."""
-        loss = contrastive_relation_loss(views.student, views.teacher)
-        return jnp.where(views.step >= self.start_step, loss, 0.0)
+    def loss(self, student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
+        """The divergence of each pair, in nats."""
+        return contrastive_relation_loss(student, teacher)
 
 
 @dataclasses.dataclass(kw_only=True)
-class InteractiveContrast(Term):
-    """TRACER's ICL: the student's embeddings find their pairs among the teacher's.
-
-    Attributes:
-        start_step: The first step at which the term counts; before it the value is zero.
-    """
-
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+class InteractiveContrast(TeacherTerm):
+    """TRACER's ICL: the student's embeddings find their pairs among the teacher's."""
 
     weight: float = 0.9
-    start_step: int = 1
 
-    def __call__(self, views: Views) -> Float[Array, " b"]:
-        """The loss of each pair, in nats; zero before `start_step`."""
-        loss = interactive_contrast_loss(views.student, views.teacher)
-        return jnp.where(views.step >= self.start_step, loss, 0.0)
+    def loss(self, student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
+        """The cross-entropy of each pair, in nats."""
+        return interactive_contrast_loss(student, teacher)
 
 
 @dataclasses.dataclass(kw_only=True)
-class CrossDistillation(Term):
-    """TRACER's XKD: against the teacher's other modality, the similarities stay the teacher's.
-
-    Attributes:
-        start_step: The first step at which the term counts; before it the value is zero.
-    """
-
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
+class CrossDistillation(TeacherTerm):
+    """TRACER's XKD: against the teacher's other modality, the similarities stay the teacher's."""
 
     weight: float = 0.9
-    start_step: int = 1
 
-    def __call__(self, views: Views) -> Float[Array, " b"]:
-        """The divergence of each pair, in nats; zero before `start_step`."""
-        loss = cross_distillation_loss(views.student, views.teacher)
-        return jnp.where(views.step >= self.start_step, loss, 0.0)
+    def loss(self, student: Embeddings, teacher: Embeddings) -> Float[Array, " b"]:
+        """The divergence of each pair, in nats."""
+        return cross_distillation_loss(student, teacher)

@@ -82,7 +82,7 @@ class Views:
     batch: Batch
     step: Int[Array, ""]
     start: Start | None = None
-    seed: int = 0
+    seed: int | Int[Array, ""] = 0
 
     def key(self, name: str) -> Key[Array, ""]:
         """A random key of this step alone."""
@@ -107,7 +107,9 @@ class Views:
 
     @cached_property
     def image_features(self) -> Float[Array, "b d"]:
-        """The student's image features before normalisation."""
+        """The student's image features before normalisation: the batch's own, where it has them."""
+        if self.batch.features is not None:
+            return jnp.asarray(self.batch.features)
         return self.encoder.encode_image(self.params["encoder"], self.images)
 
     @cached_property

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +71,22 @@ class AdamW:
         return learning_rate
 
 
+class PeakState(NamedTuple):
+    """The peak of the schedule, in the state: one compiled step serves every learning rate."""
+
+    learning_rate: Float[Array, ""]
+
+
+def _times(learning_rate: float) -> optax.GradientTransformation:
+    def init(params: Any) -> PeakState:
+        return PeakState(jnp.float32(learning_rate))
+
+    def update(updates: Any, state: PeakState, params: Any = None) -> tuple[Any, PeakState]:
+        return jax.tree.map(lambda u: u * state.learning_rate.astype(u.dtype), updates), state
+
+    return optax.GradientTransformation(init, update)
+
+
 def make_optimizer(
     optimizer: AdamW,
     params: Any,
@@ -79,7 +95,7 @@ def make_optimizer(
     trainable: Sequence[str],
     teacher: Teacher | None,
 ) -> optax.GradientTransformation:
-    """The chain: clip, AdamW, frozen leaves held still, teacher last.
+    """The chain: frozen leaves held still, clip, AdamW, its peak learning rate, teacher last.
 
     Args:
         optimizer: Its settings.
@@ -99,7 +115,7 @@ def make_optimizer(
         optax.clip_by_global_norm(optimizer.clip_norm) if optimizer.clip_norm else optax.identity(),
         optax.masked(
             optax.adamw(
-                optimizer.schedule(num_steps),
+                dataclasses.replace(optimizer, learning_rate=1.0).schedule(num_steps),
                 b1=optimizer.b1,
                 b2=optimizer.b2,
                 eps=optimizer.epsilon,
@@ -107,6 +123,7 @@ def make_optimizer(
             ),
             mask,
         ),
+        _times(optimizer.learning_rate),
     ]
     if teacher is not None:
         transforms.append(teacher.transform(num_steps))

@@ -12,7 +12,7 @@ from PIL import Image
 from calib_jax.core.errors import DataError
 from calib_jax.core.resampling import resample
 from calib_jax.data import images
-from calib_jax.data.datasets.prepared import RecordSplit, Split
+from calib_jax.data.datasets.records import RecordSplit, Split
 from calib_jax.data.images import Framing
 from calib_jax.data.resizing import resize_and_crop
 

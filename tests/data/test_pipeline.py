@@ -11,7 +11,8 @@ from calib_jax.core.errors import ConfigError
 from calib_jax.core.resampling import resample
 from calib_jax.data import pipeline
 from calib_jax.data.captions import CaptionTable
-from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import Augmentation, CaptionedImages, Source
 
 RESAMPLE = jax.jit(resample)
@@ -87,14 +88,31 @@ def test_a_share_outside_its_range(scale):
     Augmentation().validate(field="mine")
 
 
+def test_sources_that_repeat_or_have_no_captions(open_split):
+    """With 10 images twice and 12 without captions three times, seven batches of 8 are an epoch."""
+    sources = [
+        Source(split=Split(name="tiny_colours"), templates=("the {}",), repeats=2),
+        Source(split=Split(name="tiny_colours", split="validation"), templates=(), repeats=3),
+    ]
+    splits = [open_split("test"), open_split("validation")]
+    expected = collections.Counter()
+    for source, split in zip(sources, splits, strict=True):
+        for i, label in enumerate(split.labels().tolist()):
+            row = TABLE.row(label, 2) if source.templates else 0
+            expected[key_of(split.image(i)), label, row] += source.repeats
+    iterator = batches(CaptionedImages(sources, splits, TABLE), batch_size=8)
+    for _ in range(2):
+        seen = itertools.chain.from_iterable(map(rows, take(iterator, 7)))
+        assert collections.Counter(seen) == expected
+    sources[0].repeats = 0
+    with pytest.raises(ConfigError, match=r"^mine\.repeats: got 0, expected at least 1\. Correct"):
+        sources[0].validate(field="mine")
+
+
 def test_sources_are_concatenated(images, open_split):
     assert len(images) == 36
-    for index, (number, split, local) in {
-        0: (0, "train", 0),
-        23: (0, "train", 23),
-        24: (1, "validation", 0),
-        35: (1, "validation", 11),
-    }.items():
+    ends = {0: (0, "train", 0), 23: (0, "train", 23), 24: (1, "validation", 0)}
+    for index, (number, split, local) in {**ends, 35: (1, "validation", 11)}.items():
         got = images[index]
         assert got[0] == number
         np.testing.assert_array_equal(got[1], open_split(split).image(local))
@@ -113,11 +131,8 @@ def test_a_caption_is_one_of_the_sources_templates(images):
 def test_batches_are_uint8_with_int32_labels(images):
     (batch,) = take(batches(images), 1)
     assert batch.image.shape == (12, 16, 16, 3)
-    assert (batch.image.dtype, batch.label.dtype, batch.caption.dtype) == (
-        np.uint8,
-        np.int32,
-        np.int32,
-    )
+    dtypes = [leaf.dtype for leaf in (batch.image, batch.label, batch.caption)]
+    assert dtypes == [np.uint8, np.int32, np.int32]
     assert batch.mask.all()
 
 
@@ -332,3 +347,19 @@ def test_processes_evaluate_their_share_of_the_rows(open_split):
         ],
     )
     assert not shares[1][-1].mask.any()
+
+
+def test_batches_go_around_the_end(open_split):
+    split = open_split("validation")
+    found = list(pipeline.cycled_batches(split, 4, batch_size=5))
+    assert all(batch.mask.all() for batch in found)
+    labels = np.concatenate([batch.label for batch in found])
+    np.testing.assert_array_equal(labels, np.tile(split.labels(), 2)[:20])
+    halves = [
+        list(pipeline.cycled_batches(split, 2, batch_size=4, process_index=i, process_count=2))
+        for i in range(2)
+    ]
+    joined = np.concatenate(
+        [np.concatenate([a.label, b.label]) for a, b in zip(*halves, strict=True)]
+    )
+    np.testing.assert_array_equal(joined, split.labels()[:8])

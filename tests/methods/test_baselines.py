@@ -3,6 +3,7 @@ import pytest
 
 from calib_jax.classifiers.linear import LinearHead
 from calib_jax.classifiers.zero_shot import ZeroShot
+from calib_jax.core.errors import ConfigError
 from calib_jax.core.trees import leaf_names, regex_mask
 from calib_jax.methods.baselines import (
     car_ft,
@@ -17,6 +18,7 @@ from calib_jax.objectives.context import ContextAwareness
 from calib_jax.objectives.contrastive import Contrastive
 from calib_jax.objectives.cross_entropy import CrossEntropy
 from calib_jax.objectives.distillation import LogitDistillation, StaticDistillation
+from calib_jax.objectives.mixup import Mixup
 from calib_jax.objectives.proximity import L2SP
 from calib_jax.objectives.random_text import RandomTextMatching
 from calib_jax.optim.optimizers import AdamW
@@ -79,6 +81,14 @@ def test_finetune_with_label_smoothing():
     method.validate("smoothed", num_steps=25_030)
 
 
+def test_finetune_with_mixup():
+    method = finetune(mixup=0.2, label_smoothing=0.1)
+    assert method.terms == {"mixup": Mixup(alpha=0.2, label_smoothing=0.1)}
+    method.validate("mixed", num_steps=25_030)
+    with pytest.raises(ConfigError, match=r"^mixed\.terms\.mixup\.alpha: got -0\.2"):
+        finetune(mixup=-0.2).validate("mixed", num_steps=25_030)
+
+
 def test_pair_distilled_is_flyp_and_the_start_as_teacher():
     method = pair_distilled()
     assert method.classifier == ZeroShot()
@@ -106,7 +116,9 @@ def test_lipsum_ft_has_the_settings_of_the_authors():
 
 
 def test_what_the_recipes_need():
-    recipes = (finetune, l2_sp, distilled, pair_distilled, lipsum_ft)
-    needs = [set(recipe().needs()) for recipe in recipes]
-    assert needs == [set(), *[{"pretrained"}] * 4]
+    assert finetune().needs() == set()
+    assert finetune(mixup=0.2).needs() == {"images"}
+    for recipe in (l2_sp, distilled, lipsum_ft):
+        assert recipe().needs() == {"pretrained"}
+    assert pair_distilled().needs() == {"pretrained", "captions"}
     assert car_ft().needs() == {"pretrained", "contexts"}

@@ -1,11 +1,20 @@
+import dataclasses
+
+import jax.numpy as jnp
 import pytest
 
+from calib_jax.classifiers.linear import LinearHead
 from calib_jax.core.errors import ConfigError
+from calib_jax.methods.baselines import distilled, finetune
+from calib_jax.methods.compositions import born_again
 from calib_jax.methods.method import Method
-from calib_jax.methods.robust import carot
+from calib_jax.methods.probes import linear_probe, lp_ft
+from calib_jax.methods.robust import carot, flyp
 from calib_jax.objectives.contrastive import Contrastive
+from calib_jax.objectives.cross_entropy import CrossEntropy
 from calib_jax.objectives.distillation import SelfDistillation
 from calib_jax.objectives.spectral import SmallestSingularValue
+from calib_jax.optim.teacher import EmaTeacher
 
 
 def error_of(method, num_steps=25_030):
@@ -23,9 +32,20 @@ def test_distillation_needs_a_teacher():
     )
 
 
+def test_who_keeps_the_teacher_needs_one():
+    method = flyp()
+    method.keeps = "teacher"
+    assert error_of(method) == (
+        "mine: keeps the teacher, but teacher is None. Set teacher=EmaTeacher() or keeps='student'."
+    )
+    method.teacher = EmaTeacher()
+    method.validate("mine", num_steps=25_030)
+
+
 def test_a_method_needs_what_its_terms_need():
     assert Method().needs() == frozenset()
-    assert carot().needs() == {"teacher"}
+    assert finetune().needs() == frozenset()
+    assert carot().needs() == {"teacher", "captions"}
 
 
 def test_errors_of_the_parts_name_the_method():
@@ -45,8 +65,128 @@ def test_errors_of_the_parts_name_the_method():
     assert error_of(carot(), num_steps=500).startswith("mine.optimizer.warmup_steps: got")
 
 
+@pytest.mark.parametrize(
+    ("share", "num_steps", "expected"),
+    [(1.0, 7, 7), (0.5, 72, 36), (0.3, 10, 3), (0.01, 10, 1), (1.0, 0, 0), (0.5, 0, 0)],
+)
+def test_the_steps_of_a_share(share, num_steps, expected):
+    assert Method(share_of_steps=share).num_steps(num_steps) == expected
+
+
+def test_the_optimizer_has_the_methods_own_steps():
+    lp_ft(warmup_steps=36).validate("mine", num_steps=74)
+    message = "mine.optimizer.warmup_steps: got 37, expected fewer than the 37 training steps"
+    assert error_of(lp_ft(warmup_steps=37), num_steps=74).startswith(message)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5, float("nan")])
+def test_a_share_out_of_range(share):
+    assert error_of(Method(share_of_steps=share)) == (
+        f"mine.share_of_steps: got {share}, expected a number in (0, 1]. Correct it."
+    )
+
+
+@pytest.mark.parametrize("field", ["warm_start", "taught_by"])
+def test_one_classifier_for_all_trainings_of_a_method(field):
+    method = dataclasses.replace(distilled(), **{field: flyp()})
+    assert error_of(method) == (
+        f"mine.{field}: it has a ZeroShot, expected a LinearHead as in mine. "
+        "Give both the same classifier."
+    )
+    dataclasses.replace(distilled(), **{field: finetune()}).validate("mine", num_steps=25_030)
+
+
+def test_who_is_taught_has_a_term_for_it():
+    assert error_of(dataclasses.replace(finetune(), taught_by=finetune())) == (
+        "mine.taught_by: got a method, but no term learns from it. Add LogitDistillation() or "
+        "StaticDistillation(), or remove it."
+    )
+
+
+@pytest.mark.parametrize("reaching", [".*", "encoder/image/.*", "class.*"])
+def test_cached_features_are_those_of_a_frozen_encoder(reaching):
+    method = linear_probe(solver="gradient")
+    method.validate("mine", num_steps=25_030)
+    method.trainable = ("classifier/bias", reaching)
+    assert error_of(method) == (
+        f"mine.cached_features: got true, but trainable has {reaching!r}, which may reach into "
+        "the encoder. Train classifier/ alone, or set it to false."
+    )
+
+
+def test_cached_features_serve_terms_on_class_logits_alone():
+    method = linear_probe(solver="gradient")
+    method.terms = {"contrastive": Contrastive()}
+    assert error_of(method) == (
+        "mine.cached_features: got true, but the terms need captions. Keep terms on class logits "
+        "and labels alone, or set it to false."
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cached_features": False},
+        {"classifier": Method().classifier},
+        {"terms": {"cross_entropy": CrossEntropy(label_smoothing=0.1)}},
+        {"terms": {"cross_entropy": CrossEntropy(weight=2.0)}},
+        {"terms": {"cross_entropy": CrossEntropy(), "again": CrossEntropy()}},
+        {"teacher": EmaTeacher(), "keeps": "teacher"},
+    ],
+)
+def test_what_a_logistic_regression_takes(changes):
+    linear_probe().validate("mine", num_steps=10)
+    assert error_of(dataclasses.replace(linear_probe(), **changes)) == (
+        "mine.optimizer: got LogisticRegression, which takes a LinearHead, one CrossEntropy term "
+        "of weight 1 without smoothing, no teacher and cached_features. Take "
+        "methods.probes.linear_probe(), or AdamW()."
+    )
+
+
+def test_a_logistic_regression_is_no_optimizer_of_the_train_step():
+    with pytest.raises(ValueError, match="takes no steps: fit it by optim.logistic"):
+        linear_probe().adamw()
+    with pytest.raises(ValueError, match="takes no steps: fit it by optim.logistic"):
+        linear_probe().make_tx({"bias": jnp.zeros(3)}, num_steps=3)
+    assert carot().adamw() == carot().optimizer
+
+
+def test_a_method_alone_is_its_only_part():
+    method = carot()
+    assert method.parts("carot") == [("carot", method)]
+
+
+def test_parts_come_before_what_is_made_of_them():
+    method = lp_ft()
+    assert method.parts("lp_ft") == [("lp_ft.warm_start", method.warm_start), ("lp_ft", method)]
+    twice = born_again(born_again(finetune()))
+    assert [name for name, _ in twice.parts("x")] == ["x.taught_by.taught_by", "x.taught_by", "x"]
+    both = dataclasses.replace(distilled(), warm_start=lp_ft(), taught_by=finetune())
+    assert both.classifier == LinearHead()
+    assert [name for name, _ in both.parts("x")] == [
+        "x.warm_start.warm_start",
+        "x.warm_start",
+        "x.taught_by",
+        "x",
+    ]
+
+
 def test_defaults_are_not_shared():
     first, second = Method(), Method()
     first.terms["contrastive"] = Contrastive()
     first.optimizer.b1 = 0.5
     assert second == Method()
+
+
+def test_a_batch_that_leaves_a_term_nothing_to_do():
+    method = flyp()
+    method.terms["smallest"] = SmallestSingularValue(of="covariance")
+    method.validate_sizes(batch_size=513, embed_dim=512)
+    message = (
+        r"^terms.smallest.of: got 'covariance' with batches of 512, whose features, 512 wide, "
+        r"always have a smallest singular value of zero. Set of='projection', or take batches of more"
+    )
+    with pytest.raises(ConfigError, match=message):
+        method.validate_sizes(batch_size=512, embed_dim=512)
+    method.terms["smallest"] = SmallestSingularValue(of="projection")
+    method.validate_sizes(batch_size=512, embed_dim=512)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import pathlib
 
 import jax
@@ -31,6 +32,7 @@ def terms_of(path):
         if isinstance(x, type)
         and issubclass(x, Term)
         and x is not Term
+        and not inspect.isabstract(x)
         and x.__module__ == module.__name__
     ]
 
@@ -122,12 +124,37 @@ def jitted(views, method):
     return terms, gradients
 
 
+class Uncaptioned(Views):
+    """Views of images without captions."""
+
+    @property
+    def tokens(self):
+        raise LookupError("captions")
+
+
+def uncaptioned(views):
+    fields = {field.name: getattr(views, field.name) for field in dataclasses.fields(views)}
+    bare = Uncaptioned(**fields)
+    known = ("logits", "image_features", "pretrained_image_features")
+    vars(bare).update({name: vars(views)[name] for name in known})
+    return bare
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_looks_at_captions_if_and_only_if_it_needs_them(term, views):
+    if "captions" not in term.needs:
+        return  # it is computed without them below
+    with pytest.raises(LookupError, match="captions"):
+        term()(uncaptioned(views))
+
+
 @pytest.mark.parametrize("name", [term.__name__ for term in TERMS])
 def test_a_term_is_finite_and_the_same_under_jit(name, views, method, jitted):
     """Its gradient too, and it is not zero."""
     alone = dataclasses.replace(method, terms={name: method.terms[name]})
     alone.validate("contract", num_steps=9)
-    (expected,) = loss_and_terms(views, alone)[1].values()
+    seen = views if "captions" in alone.needs() else uncaptioned(views)
+    (expected,) = loss_and_terms(seen, alone)[1].values()
     assert np.isfinite(expected)
     terms, gradients = jitted
     np.testing.assert_allclose(terms[name], expected, rtol=1e-5, atol=1e-6)

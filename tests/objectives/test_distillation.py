@@ -11,9 +11,11 @@ from calib_jax.objectives.distillation import (
     LogitDistillation,
     SelfDistillation,
     StaticDistillation,
+    TeacherTerm,
     kl_divergence,
     self_distillation_loss,
 )
+from calib_jax.objectives.tracer import CrossDistillation
 
 loss_of = jax.jit(self_distillation_loss)
 value_and_gradients = jax.jit(jax.value_and_grad(lambda s, t: self_distillation_loss(s, t).mean()))
@@ -125,6 +127,20 @@ def test_the_term_counts_from_its_start_step(views_of, pairs, start_step, step, 
 
 def test_defaults_are_those_of_the_authors():
     assert SelfDistillation() == SelfDistillation(weight=1.5, start_step=1)
+    assert SelfDistillation.needs == {"teacher", "captions"}
+
+
+@pytest.mark.parametrize("term", [SelfDistillation, CrossDistillation])
+def test_a_negative_start_step(term):
+    message = r"^start_step: got -1, expected at least 0\. Use 0 to count from the first step\."
+    with pytest.raises(ConfigError, match=message):
+        term(start_step=-1).validate()
+    term(start_step=0).validate()
+
+
+def test_a_teacher_term_must_say_what_it_learns():
+    with pytest.raises(TypeError, match="abstract method '?loss"):
+        TeacherTerm()
 
 
 def test_static_distillation_learns_from_the_start(views_of, pairs):
@@ -132,7 +148,7 @@ def test_static_distillation_learns_from_the_start(views_of, pairs):
     views = views_of(6, step=0, student=embeddings(student), pretrained=embeddings(start))
     expected = soft_cross_entropy_by_loop(student, start)
     np.testing.assert_allclose(StaticDistillation()(views), expected, rtol=1e-5)
-    assert StaticDistillation.needs == {"pretrained"}
+    assert StaticDistillation.needs == {"pretrained", "captions"}
 
 
 def divergence_by_loop(target_logits, logits, temperature):

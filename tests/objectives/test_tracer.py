@@ -140,6 +140,6 @@ def test_the_terms_count_from_their_start_step(views_of, pairs, start_step):
 
 def test_defaults_are_those_of_the_authors():
     for term in LOSSES:
-        assert term.needs == {"teacher"}
+        assert term.needs == {"teacher", "captions"}
         factor = 2000 if term is tracer.FeatureDistillation else 1
         assert term() == term(weight=0.9 * factor, start_step=1)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from calib_jax.classifiers.linear import LinearHead
 from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.core import rngs
 from calib_jax.models.encoder import Encoder
@@ -64,6 +65,25 @@ def test_images_are_made_of_canvases_where_there_are_taps(views):
     batch = dataclasses.replace(views.batch, image=canvas, taps=jnp.stack([identity] * 16))
     got = jax.jit(lambda batch: dataclasses.replace(views, batch=batch).images)(batch)
     np.testing.assert_array_equal(got, images)
+
+
+def test_features_of_the_batch_stand_in_for_the_encoders(views):
+    """There is no image that the encoder could look at."""
+    rng = np.random.default_rng(0)
+    features, kernel, bias = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((16, 8), (8, 3), (3,))
+    )
+    given = dataclasses.replace(
+        views,
+        classifier=LinearHead(),
+        params={**views.params, "classifier": {"kernel": kernel, "bias": bias}},
+        batch=dataclasses.replace(
+            views.batch, image=jnp.zeros((16, 0, 0, 3), jnp.uint8), features=features
+        ),
+    )
+    np.testing.assert_array_equal(given.image_features, features)
+    expected = unit(features) @ np.float64(kernel) + np.float64(bias)
+    np.testing.assert_allclose(given.logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_each_tower_runs_at_most_once_and_only_when_asked(views, monkeypatch):

@@ -87,6 +87,41 @@ def test_adamw_against_float64():
     )
 
 
+def test_the_peak_apart_is_optax_with_the_whole_schedule():
+    """Moving the learning rate out of the schedule changes nothing but the last bit."""
+    settings = AdamW(learning_rate=3e-3, weight_decay=0.2, warmup_steps=2)
+    params = float32(random_tree(0))
+    gradients = [float32(random_tree(seed)) for seed in range(1, 6)]
+    plain = optax.adamw(settings.schedule(5), b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.2)
+    apart = make_optimizer(settings, params, num_steps=5, trainable=(".*",), teacher=None)
+    first, second = jax.jit(plain.update), jax.jit(apart.update)
+    state, other = plain.init(params), apart.init(params)
+    for gradient in gradients:
+        expected, state = first(gradient, state, params)
+        updates, other = second(gradient, other, params)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-9), updates, expected
+        )
+
+
+@pytest.mark.parametrize("teacher", [None, EmaTeacher()])
+def test_all_learning_rates_are_one_program(teacher):
+    params = float32(random_tree(0))
+
+    def program(**settings):
+        tx = make_optimizer(
+            AdamW(warmup_steps=2, **settings),
+            params,
+            num_steps=9,
+            trainable=("classifier/",),
+            teacher=teacher,
+        )
+        return jax.jit(tx.update).lower(params, tx.init(params), params).as_text()
+
+    assert program(learning_rate=1e-3) == program(learning_rate=3e-5)
+    assert program(learning_rate=1e-3) != program(learning_rate=1e-3, weight_decay=0.0)
+
+
 def test_weight_decay_reaches_every_leaf():
     """Without gradients each leaf, biases and the logit scale too, shrinks by prod(1 - lr wd)."""
     settings = AdamW(learning_rate=0.1, weight_decay=0.5, warmup_steps=2)

@@ -22,7 +22,7 @@ from tqdm import auto as tqdm
 
 from calib_jax.core import errors
 from calib_jax.data.builders import record
-from calib_jax.data.datasets.prepared import Record, RecordSplit, Split
+from calib_jax.data.datasets.records import Record, RecordSplit, Split
 
 CORRUPTIONS = (
     "gaussian_noise",

@@ -5,7 +5,7 @@ import pathlib
 
 from calib_jax.data import styles
 from calib_jax.data.builders.corrupted import prepare_corrupted
-from calib_jax.data.datasets.prepared import Split
+from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import Source, Style
 
 CLASS_NAMES = (

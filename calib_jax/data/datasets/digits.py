@@ -3,7 +3,7 @@
 import pathlib
 
 from calib_jax.data.builders import digits as builder
-from calib_jax.data.datasets.prepared import Split
+from calib_jax.data.datasets.records import Split
 
 CLASS_NAMES = builder.CLASS_NAMES
 DOMAINS = builder.DOMAINS

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from calib_jax.core.errors import ConfigError, nearest
-from calib_jax.data.datasets.prepared import Split
+from calib_jax.data.datasets.records import Split
 
 
 def _lines(name: str) -> tuple[str, ...]:

@@ -2,7 +2,8 @@ import pytest
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.data.datasets import cifar10
-from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import Split
 
 
 def test_splits_do_not_overlap():

@@ -15,7 +15,8 @@ from calib_jax.data.builders import record
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.datasets import imagenet
 from calib_jax.data.datasets.imagenet import CLASS_NAMES, TEMPLATES, WORDNET_IDS, ImageNetSplit
-from calib_jax.data.datasets.prepared import ImageSplit, RecordSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import RecordSplit, Split
 
 OWN_IDS = ("n04355933", "n01440764", "n04356056")
 """Sunglass, tench, sunglasses: CLIP calls the first and the last the same."""
@@ -182,5 +183,10 @@ def test_validation_and_shifts_are_what_tfds_knows(tmp_path):
 def test_a_stored_config_tells_the_two_kinds_of_split_apart():
     split = ImageNetSplit(name="imagenet_a")
     settings.check_types(split, Split, "split")
-    assert settings.to_dict(split) == {"()": "ImageNetSplit", "name": "imagenet_a", "split": "test"}
+    stored = settings.to_dict(split)
+    assert (stored["()"], stored["name"], stored["split"]) == (
+        "ImageNetSplit",
+        "imagenet_a",
+        "test",
+    )
     assert split != Split(name="imagenet_a")

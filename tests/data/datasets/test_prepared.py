@@ -15,7 +15,8 @@ from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.core.resampling import resample
 from calib_jax.data.builders import record
 from calib_jax.data.datasets import prepared
-from calib_jax.data.datasets.prepared import ImageSplit, RecordSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import RecordSplit, Split
 from calib_jax.data.resizing import resize_and_crop
 
 NAMES = ("red", "green", "dark blue")
