@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from calib_jax.core.resampling import resample
-from calib_jax.data.datasets.prepared import Record, RecordSplit, Split
+from calib_jax.data.datasets.records import Record, RecordSplit, Split
 from calib_jax.data.images import Framing, Resize
 
 SIZE = 224

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import shutil
-from typing import cast
+import time
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
 from calib_jax.core import rngs, settings
 from calib_jax.core.errors import ConfigError, ExportError
+from calib_jax.core.linalg import normalize
 from calib_jax.core.types import Params
-from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import Split
+from calib_jax.data.features import feature_batches
 from calib_jax.data.images import Resize
 from calib_jax.data.pipeline import CaptionedImages, training_batches
+from calib_jax.evaluation.combination import HeldOut, held_out
 from calib_jax.evaluation.diagnostics import spectrum
 from calib_jax.evaluation.evaluate import VALIDATION
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.evaluation.shifts import classification_metrics
-from calib_jax.experiment import PRETRAIN, Experiment, Stage
+from calib_jax.experiment import FINETUNE, PRETRAIN, Experiment
 from calib_jax.methods.method import Method
 from calib_jax.models.weights.export import write_model
+from calib_jax.optim.logistic import LogisticRegression, choose_logistic
 from calib_jax.texts import Texts
 from calib_jax.training.history import History
 from calib_jax.training.loop import BatchIterator, Fitted, Logbook, fit, initial_params
@@ -47,8 +57,9 @@ class Assembly:
         self._texts = texts
         self._workdir = workdir
         self._mesh = mesh
-        self._opened: dict[tuple[str, ...], ImageSplit] = {}
+        self._opened: dict[tuple[Any, ...], ImageSplit] = {}
         self._initial: dict[int, Params] = {}
+        self._features: dict[tuple[str, int], tuple[Params, np.ndarray, np.ndarray]] = {}
         self.history = History(workdir.metrics)
         evaluation = experiment.evaluation
         class_names = experiment.finetune.class_names
@@ -63,18 +74,21 @@ class Assembly:
                 f"{self.splits[evaluation.id_name].description}, first {absent[0]!r}. Remove them, "
                 "or choose another id_split."
             )
-        self._images = {}
-        for name, method, stage in experiment.phases():
-            if not method.terms:
-                continue
-            splits = [self._open(source.split, stage.class_names) for source in stage.sources]
-            self._images[name] = CaptionedImages(stage.sources, splits, stage.captions())
-            if len(self._images[name]) < stage.training.batch_size:
-                field = PRETRAIN if name == PRETRAIN else "finetune"
-                raise ConfigError(
-                    f"{field}.training.batch_size: got {stage.training.batch_size}, expected at "
-                    f"most the {len(self._images[name])} training images. Lower it."
-                )
+        self._images: dict[str, CaptionedImages] = {}
+        for phase in experiment.phases():
+            if phase.method.terms and phase.stage not in self._images:
+                self._images[phase.stage] = self._captioned(phase.stage)
+
+    def _captioned(self, stage_name: str) -> CaptionedImages:
+        stage = self._experiment.stage(stage_name)
+        splits = [self._open(source.split, stage.class_names) for source in stage.sources]
+        images = CaptionedImages(stage.sources, splits, stage.captions())
+        if len(images) < stage.training.batch_size:
+            raise ConfigError(
+                f"{stage_name}.training.batch_size: got {stage.training.batch_size}, expected at "
+                f"most the {len(images)} training images. Lower it."
+            )
+        return images
 
     def pretrained(self, seed: int) -> Params:
         """The encoder's parameters that every method of a seed starts from."""
@@ -85,39 +99,46 @@ class Assembly:
         return self._initial[seed]
 
     def _pretrain(self, seed: int) -> Params:
-        name, method, stage = self._experiment.phases()[0]
+        phase = self._experiment.phases()[0]
         start = jax.jit(self._texts.encoder.init)(rngs.key(seed, 0, "encoder"))
-        params = self.fit(name, method, stage, start, seed).params["encoder"]
+        params = self._fit(PRETRAIN, phase.name, phase.method, start, seed).params["encoder"]
         self._write_model(self._workdir.pretrained(seed), params)
         return params
 
-    def fit(
-        self, name: str, method: Method, stage: Stage, encoder_params: Params, seed: int
+    def fit(self, name: str, method: Method, seed: int) -> Fitted:
+        """A method, fine-tuned from the pre-trained model of the seed.
+
+        Args:
+            name: The phase's: of its checkpoints and its history.
+            method: What is trained; its warm start and its teacher before it.
+            seed: Of the run.
+        """
+        return self._fit(FINETUNE, name, method, self.pretrained(seed), seed)
+
+    def _fit(
+        self, stage_name: str, name: str, method: Method, encoder_params: Params, seed: int
     ) -> Fitted:
-        """A phase, trained from the encoder's parameters, with numbers of the validation split."""
-        tables, encoder = self._texts.tables[name], self._texts.encoder
-        predictor = self.predictor(name, method)
-        validation = {name: self.splits[name] for name in (VALIDATION,) if name in self.splits}
-
-        def probe(params: Params) -> dict[str, float]:
-            predictions = predictor(params, validation, limit=_PROBE_SIZE)[VALIDATION]
-            projection = np.asarray(encoder.image_projection(params["encoder"]), np.float64)
-            metrics = classification_metrics(predictions)
-            return {
-                "smallest_singular_value": spectrum(predictions.features)[-1],
-                "projection_smallest_singular_value": np.linalg.svd(projection, compute_uv=False)[
-                    -1
-                ],
-                "validation_accuracy": metrics["accuracy"],
-                "validation_nll": metrics["nll"],
-            }
-
-        return fit(
+        before = {
+            part: self._fit(stage_name, f"{name}.{part}", other, encoder_params, seed).params
+            for part, other in (("warm_start", method.warm_start), ("taught_by", method.taught_by))
+            if other is not None
+        }
+        tables, encoder = self._texts.tables[stage_name], self._texts.encoder
+        first = initial_params(method, encoder, encoder_params, tables, seed)
+        start = before.get("warm_start", first)
+        if isinstance(method.optimizer, LogisticRegression):
+            fitted = self._fit_logistic(stage_name, method, method.optimizer, start)
+            return dataclasses.replace(fitted, start=first)
+        stage = self._experiment.stage(stage_name)
+        training = dataclasses.replace(
+            stage.training, num_steps=method.num_steps(stage.training.num_steps)
+        )
+        fitted = fit(
             method,
             encoder,
-            initial_params(method, encoder, encoder_params, tables, seed),
+            start,
             tables,
-            training=stage.training,
+            training=training,
             mesh=self._mesh,
             logbook=Logbook(
                 name=name,
@@ -126,13 +147,94 @@ class Assembly:
                 config=settings.to_dict(self._experiment),
                 history=self.history,
             ),
-            make_batches=lambda: self._training_batches(name, stage, seed),
-            probe=probe,
+            make_batches=lambda: self._training_batches(stage_name, method, start, seed),
+            probe=self._probe(method),
+            origin=before.get("taught_by"),
+        )
+        return dataclasses.replace(fitted, start=first)
+
+    def _probe(self, method: Method) -> Callable[[Params], dict[str, float]]:
+        """What the history tells of parameters besides the loss."""
+        predictor = self.predictor(method)
+        validation = {name: self.splits[name] for name in (VALIDATION,) if name in self.splits}
+
+        def probe(params: Params) -> dict[str, float]:
+            predictions = predictor(params, validation, limit=_PROBE_SIZE)[VALIDATION]
+            kernel = self._texts.encoder.image_projection(params["encoder"])
+            projection = np.linalg.svd(np.asarray(kernel, np.float64), compute_uv=False)
+            metrics = classification_metrics(predictions)
+            return {
+                "smallest_singular_value": spectrum(predictions.features)[-1],
+                "projection_smallest_singular_value": projection[-1],
+                "validation_accuracy": metrics["accuracy"],
+                "validation_nll": metrics["nll"],
+            }
+
+        return probe
+
+    def _fit_logistic(
+        self, stage_name: str, method: Method, optimizer: LogisticRegression, start: Params
+    ) -> Fitted:
+        began = time.monotonic()
+        held_out = self.predictor(method)(start, {VALIDATION: self.splits[VALIDATION]})[VALIDATION]
+        features, labels = self._training_features(stage_name, method, start)
+        best, candidates = choose_logistic(
+            optimizer,
+            (_unit(features), labels),
+            (_unit(held_out.features), held_out.labels),
+            num_classes=len(self._experiment.finetune.class_names),
+        )
+        classifier = {"kernel": best.fit.kernel, "bias": best.fit.bias}
+        return Fitted(
+            start=start,
+            params={**start, "classifier": classifier},
+            teacher=None,
+            num_steps=best.fit.num_iterations,
+            train_seconds=time.monotonic() - began,
+            chosen={
+                "l2": best.fit.l2,
+                "converged": best.fit.converged,
+                "nll": {f"{other.fit.l2:g}": other.validation_nll for other in candidates},
+            },
         )
 
-    def _training_batches(self, name: str, stage: Stage, seed: int) -> BatchIterator:
+    def _training_features(
+        self, stage_name: str, method: Method, params: Params
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The image features of every training image, and the labels; kept for the next head."""
+        # The tree itself is kept too, so that its id is not another's.
+        key = (stage_name, id(params["encoder"]))
+        if key not in self._features:
+            stage = self._experiment.stage(stage_name)
+            splits = {
+                str(number): self._open(source.split, stage.class_names)
+                for number, source in enumerate(stage.sources)
+            }
+            found = self.predictor(method)(params, splits, bar="features")
+            parts = [
+                (found[str(number)], source.repeats) for number, source in enumerate(stage.sources)
+            ]
+            features = np.concatenate([np.tile(p.features, (k, 1)) for p, k in parts])
+            labels = np.concatenate([np.tile(p.labels, k) for p, k in parts])
+            self._features = {key: (params["encoder"], features, labels)}
+        return self._features[key][1:]
+
+    def _training_batches(
+        self, stage_name: str, method: Method, start: Params, seed: int
+    ) -> BatchIterator:
+        stage = self._experiment.stage(stage_name)
+        if method.cached_features:
+            features, labels = self._training_features(stage_name, method, start)
+            return feature_batches(
+                features,
+                labels,
+                batch_size=stage.training.batch_size,
+                seed=seed,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            )
         return training_batches(
-            self._images[name],
+            self._images[stage_name],
             batch_size=stage.training.batch_size,
             image_size=self._texts.encoder.config.vision.image_size,
             augmentation=stage.augmentation,
@@ -142,19 +244,29 @@ class Assembly:
             process_count=jax.process_count(),
         )
 
-    def export(self, folder: pathlib.Path, name: str, method: Method, params: Params) -> None:
+    def held_out(self, method: Method) -> HeldOut:
+        """The validation split, as a combination of a method's models looks at it."""
+        return held_out(
+            self._texts.encoder,
+            method.classifier,
+            self._texts.tables[FINETUNE],
+            self.splits[VALIDATION],
+            predictor=self.predictor(method),
+            mesh=self._mesh,
+        )
+
+    def export(self, folder: pathlib.Path, method: Method, params: Params) -> None:
         """Writes a model for other tools: Hugging Face files, and the classifier beside them.
 
         Args:
             folder: Is complete as soon as it is there.
-            name: The method's.
             method: Makes the head.
             params: `{"encoder": ..., "classifier": ...}`.
 
         Raises:
             ExportError: It cannot be written.
         """
-        head = self.predictor(name, method).head(params)
+        head = self.predictor(method).head(params)
         partial = folder.with_name(f"{folder.name}.partial")
         try:
             if partial.exists():
@@ -181,12 +293,12 @@ class Assembly:
         )
         tokenizer.save(folder, context_length=self._texts.encoder.config.text.context_length)
 
-    def predictor(self, name: str, method: Method) -> Predictor:
+    def predictor(self, method: Method) -> Predictor:
         """What predicts splits with a method's classifier."""
         return Predictor(
             self._texts.encoder,
             method.classifier,
-            self._texts.tables[name],
+            self._texts.tables[FINETUNE],
             mesh=self._mesh,
             batch_size=self._experiment.evaluation.batch_size,
             cache=pathlib.Path(self._experiment.cache_dir).expanduser() / "heads",
@@ -194,7 +306,7 @@ class Assembly:
 
     def _open(self, split: Split, class_names: tuple[str, ...]) -> ImageSplit:
         """A split, opened and decoded once however many sources and sets name it."""
-        key = (type(split).__name__, split.name, split.split, *class_names)
+        key = (type(split), *dataclasses.astuple(split), class_names)
         if key not in self._opened:
             self._opened[key] = ImageSplit(
                 split,
@@ -206,3 +318,8 @@ class Assembly:
             )
             self._opened[key].image(0)
         return self._opened[key]
+
+
+def _unit(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    """The rows as a head takes them."""
+    return np.asarray(normalize(jnp.asarray(features)))

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from jax.sharding import Mesh
 
@@ -11,12 +12,13 @@ from calib_jax.core.sharding import check_batch_size
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.images import RESIZES
 from calib_jax.data.pipeline import Augmentation, Source
+from calib_jax.evaluation.combination import Combination, Tpgm
 from calib_jax.evaluation.evaluate import Evaluation
 from calib_jax.methods.method import Method
 from calib_jax.models.config import ClipConfig, Compute
 from calib_jax.training.loop import Training
 
-PRETRAIN = "pretrain"
+PRETRAIN, FINETUNE = "pretrain", "finetune"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,9 +39,71 @@ class Stage:
     training: Training = dataclasses.field(default_factory=Training)
 
     def captions(self) -> CaptionTable:
-        """Every class in every template of the sources."""
+        """Every class in every template of the sources; the bare names, where there is none."""
         templates = dict.fromkeys(t for source in self.sources for t in source.templates)
-        return CaptionTable(self.class_names, tuple(templates))
+        return CaptionTable(self.class_names, tuple(templates) or ("{}",))
+
+
+class Phase(NamedTuple):
+    """One training.
+
+    Attributes:
+        stage: `pretrain` or `finetune`.
+        name: Of the checkpoints and the history.
+        where: The method's place in the config.
+        method: What is trained.
+    """
+
+    stage: str
+    name: str
+    where: str
+    method: Method
+
+
+@dataclasses.dataclass(kw_only=True)
+class Tuning:
+    """Hyper-parameters chosen on the validation split, as a part of the run.
+
+    Every trial is trained with the run's first seed; the one of the lowest validation metric is
+    what `methods` of that name stands for, for all seeds.
+
+    Attributes:
+        trials: For each tuned method its candidates, each under a short name; `methods` has one of
+            them.
+        metric: Of the validation split; the lowest wins, the first of equals.
+    """
+
+    trials: dict[str, dict[str, Method]]
+    metric: Literal["nll", "brier", "ece_15"] = "nll"
+
+    def validate(self, methods: dict[str, Method]) -> None:
+        """Raises a ConfigError for trials of no method, no trials, or unequal budgets."""
+        for name, trials in self.trials.items():
+            if name not in methods:
+                raise ConfigError(
+                    f"tuning.trials: got {name!r}, expected names of methods: "
+                    f"{', '.join(methods)}.{nearest(name, methods)} Correct it."
+                )
+            if not trials or not all(method.terms for method in trials.values()):
+                raise ConfigError(
+                    f"tuning.trials.{name}: got {len(trials)} trials, expected at least one, each "
+                    "of them trained. Correct it."
+                )
+            if methods[name] not in trials.values():
+                raise ConfigError(
+                    f"methods.{name}: it is none of the trials of tuning.trials.{name}, of which "
+                    "one will take its place. Change the trials, or take it out of the tuning."
+                )
+        budgets = {name: len(trials) for name, trials in self.trials.items()}
+        if len(set(budgets.values())) > 1:
+            fewest, most = (
+                min(budgets, key=budgets.__getitem__),
+                max(budgets, key=budgets.__getitem__),
+            )
+            raise ConfigError(
+                f"tuning.trials: got {budgets[fewest]} for {fewest} and {budgets[most]} for {most},"
+                " expected as many for each. Add trials: unequal budgets favour a method."
+            )
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -112,6 +176,8 @@ class Experiment:
         pretrain: On what to pre-train, where `pretrained` is empty.
         finetune: What every method is fine-tuned on, and for how long.
         methods: By the name that the table gives them.
+        tuning: Of some methods, before the rest of the run; None: all are taken as they are.
+        weight_space: Further rows of the table: models made of the weights of the methods'.
         evaluation: What every method is tested on.
         seeds: Each is a whole run, pre-training included unless `pretrained` names a model.
         data_dir: The folder of prepared TFDS data sets.
@@ -135,6 +201,8 @@ class Experiment:
     pretrain: Stage | None = None
     finetune: Stage
     methods: dict[str, Method]
+    tuning: Tuning | None = None
+    weight_space: dict[str, Combination] = dataclasses.field(default_factory=dict)
     evaluation: Evaluation
     seeds: tuple[int, ...] = (0,)
     data_dir: str = "data"
@@ -163,32 +231,76 @@ class Experiment:
             )
         if PRETRAIN in self.methods:
             raise ConfigError(f"methods: the name {PRETRAIN!r} is taken. Rename the method.")
+        if self.tuning is not None:
+            self.tuning.validate(self.methods)
+        trials = {} if self.tuning is None else self.tuning.trials
+        candidates = self.methods | {name: next(iter(t.values())) for name, t in trials.items()}
+        for name, combination in self.weight_space.items():
+            combination.validate(f"weight_space.{name}", candidates, self.seeds)
+            if isinstance(combination, Tpgm):
+                field = f"weight_space.{name}.batch_size"
+                check_batch_size(combination.batch_size, mesh, field=field)
+            if combination.num_models > 1 and not self.pretrained:
+                raise ConfigError(
+                    f"weight_space.{name}: it mixes seeds, but each of them pre-trains a model of "
+                    "its own. Name one pretrained model."
+                )
+        twice = sorted(set(self.methods) & set(self.weight_space))
+        if twice:
+            raise ConfigError(
+                f"weight_space: the name {twice[0]!r} is a method's too. Rename one of them."
+            )
         if not self.pretrained and (self.pretrain is None or self.pretrain_method is None):
             raise ConfigError(
                 "pretrained: got an empty name and no pretrain stage, expected one of them. "
                 "Name a model, or set pretrain and pretrain_method."
             )
         self._validate_model()
-        for name, method, stage in self.phases():
-            field = PRETRAIN if name == PRETRAIN else "finetune"
-            stage.training.validate(mesh, field=f"{field}.training")
-            stage.augmentation.validate(field=f"{field}.augmentation")
-            where = "pretrain_method" if name == PRETRAIN else f"methods.{name}"
-            method.validate(where, num_steps=stage.training.num_steps)
-            if method.terms and not stage.sources:
+        names = [phase.name for phase in self.phases()]
+        shared = [name for index, name in enumerate(names) if name in names[:index]]
+        if shared:
+            raise ConfigError(
+                f"methods: two trainings would be called {shared[0]!r} and share checkpoints. "
+                "Rename a method or a trial."
+            )
+        for phase in self.phases():
+            self._validate_phase(phase, mesh)
+
+    def _validate_phase(self, phase: Phase, mesh: Mesh) -> None:
+        method, stage, field = phase.method, self.stage(phase.stage), phase.stage
+        stage.training.validate(mesh, field=f"{field}.training")
+        stage.augmentation.validate(field=f"{field}.augmentation")
+        method.validate(phase.where, num_steps=stage.training.num_steps)
+        if not method.terms:
+            return
+        if not stage.sources:
+            raise ConfigError(
+                f"{field}.sources: got none, but {phase.where} is trained on them. Name the images."
+            )
+        needs = method.needs()
+        for number, source in enumerate(stage.sources):
+            source.validate(field=f"{field}.sources[{number}]")
+            if "captions" in needs and not source.templates:
+                term = next(n for n, t in method.terms.items() if "captions" in t.needs)
                 raise ConfigError(
-                    f"{field}.sources: got none, but {where} is trained on them. Name the images."
+                    f"{field}.sources[{number}].templates: got none, but term {term!r} of "
+                    f"{phase.where} needs a caption for each image. Name at least one."
                 )
-            if "contexts" in method.needs() and len(self.evaluation.templates) < 2:
+            if method.cached_features and source.style is not None:
                 raise ConfigError(
-                    f"evaluation.templates: got {len(self.evaluation.templates)}, but {where} "
-                    "compares the templates of the prompts. Name at least 2."
+                    f"{field}.sources[{number}].style: got a style, but {phase.where} sees each "
+                    "image once, as it is. Set cached_features to false, or remove the source."
                 )
-            if method.terms and self.evaluation.validation is None:
-                raise ConfigError(
-                    f"evaluation.validation: got None, but {where} is trained. Name a split of the "
-                    "training distribution that no number is reported on."
-                )
+        if needs & {"contexts", "templates"} and len(self.evaluation.templates) < 2:
+            raise ConfigError(
+                f"evaluation.templates: got {len(self.evaluation.templates)}, but {phase.where} "
+                "compares the templates of the prompts. Name at least 2."
+            )
+        if self.evaluation.validation is None:
+            raise ConfigError(
+                f"evaluation.validation: got None, but {phase.where} is trained. Name a split of "
+                "the training distribution that no number is reported on."
+            )
 
     def _validate_model(self) -> None:
         if self.model is not None:
@@ -204,63 +316,28 @@ class Experiment:
                 "model is to be used. Set model.vision.image_size where the run pre-trains."
             )
 
-    def phases(self) -> list[tuple[str, Method, Stage]]:
-        """Every training of one seed, in order."""
+    def stage(self, name: str) -> Stage:
+        """The stage of a phase: `pretrain` or `finetune`."""
+        if name == PRETRAIN and self.pretrain is not None:
+            return self.pretrain
+        return self.finetune
+
+    def phases(self) -> list[Phase]:
+        """Every training of one seed, in order; of a tuned method, every trial."""
         first = []
         if not self.pretrained and self.pretrain is not None and self.pretrain_method is not None:
-            first = [(PRETRAIN, self.pretrain_method, self.pretrain)]
-        return [*first, *((name, m, self.finetune) for name, m in self.methods.items())]
-
-
-def select(
-    experiment: Experiment,
-    variant: str,
-    methods: Callable[[dict[str, float]], dict[str, Method]],
-    *,
-    rates: tuple[float, ...],
-) -> Experiment:
-    """The experiment that `config.py:variant` stands for.
-
-    Args:
-        experiment: With all its methods: what the empty variant gives.
-        variant: A method's name, for that method alone; or `tune`: every trained method at every
-            learning rate, one seed, tested on the validation split alone, without any shift
-            or OOD set, so that what is chosen from it has seen no reported split.
-        methods: Makes the methods from a learning rate for each.
-        rates: The learning rates of `tune`; every method gets the same number of trials.
-
-    Raises:
-        ConfigError: An unknown variant.
-    """
-    if not variant:
-        return experiment
-    if variant in experiment.methods:
-        return dataclasses.replace(experiment, methods={variant: experiment.methods[variant]})
-    held_out = experiment.evaluation.validation
-    if variant != "tune" or held_out is None:
-        known = ("tune", *experiment.methods)
-        raise ConfigError(
-            f"--config: got variant {variant!r}, expected one of {', '.join(known)}."
-            f"{nearest(variant, known)} Correct what follows the colon."
-        )
-    evaluation = dataclasses.replace(
-        experiment.evaluation,
-        id_name="held-out",
-        id_split=held_out,
-        shifts={},
-        near={},
-        far={},
-    )
-    return dataclasses.replace(
-        experiment,
-        name=f"{experiment.name}_tune",
-        methods={
-            f"{name}_{rate:g}": method
-            for rate in rates
-            for name, method in methods(dict.fromkeys(experiment.methods, rate)).items()
-            if method.terms
-        },
-        evaluation=evaluation,
-        seeds=experiment.seeds[:1],
-        tuned_on="this is the tuning",
-    )
+            first = [Phase(PRETRAIN, PRETRAIN, "pretrain_method", self.pretrain_method)]
+        trials = {} if self.tuning is None else self.tuning.trials
+        return [
+            *first,
+            *(
+                Phase(FINETUNE, part, f"{field}.{part}", method)
+                for name, one in self.methods.items()
+                for field, phase, whole in (
+                    [("tuning.trials", f"{name}.{t}", m) for t, m in trials[name].items()]
+                    if name in trials
+                    else [("methods", name, one)]
+                )
+                for part, method in whole.parts(phase)
+            ),
+        ]

@@ -7,19 +7,33 @@ Any field of the config can be set: `--config.finetune.training.num_steps=100`,
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import re
 import runpy
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
 from calib_jax.core.errors import CalibJaxError, ConfigError, nearest
 from calib_jax.experiment import Experiment
 from calib_jax.run import run
+from calib_jax.study import Study, run_study
+from calib_jax.theory import Theory, run_theory
+
+RUNNERS: dict[type, Callable[[Any, pathlib.Path], Any]] = {
+    Experiment: run,
+    Study: run_study,
+    Theory: run_theory,
+}
+"""What a config file may hold, and what runs it."""
+
+# A choice is a text; `settings.check_types` refuses what is none of its values.
+config_flags.register_flag_parser_for_type(Literal, flags.ArgumentParser())
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
@@ -30,8 +44,10 @@ def main(argv: Sequence[str]) -> int:
         print(__doc__)
         return 0
     try:
-        experiment, workdir = parse(argv)
-        run(experiment, workdir)
+        config, workdir = parse(argv)
+        _keep_what_is_compiled(workdir)
+        runner = next(run for kind, run in RUNNERS.items() if isinstance(config, kind))
+        runner(config, workdir)
     except CalibJaxError as error:
         print(f"calib_jax: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -41,8 +57,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse(argv: Sequence[str]) -> tuple[Experiment, pathlib.Path]:
-    """The experiment with the overrides of the command line, and the workdir.
+def _keep_what_is_compiled(workdir: pathlib.Path) -> None:
+    """Sets JAX's compilation cache: further seeds, learning rates and resumes compile nothing."""
+    name = "JAX_COMPILATION_CACHE_DIR"
+    if not os.environ.get(name):
+        os.environ[name] = str(workdir / "compiled")  # for processes that this one starts
+        jax.config.update(name.lower(), os.environ[name])
+
+
+def parse(argv: Sequence[str]) -> tuple[Any, pathlib.Path]:
+    """The config with the overrides of the command line, and the workdir.
 
     Args:
         argv: The program's name and its arguments.
@@ -69,7 +93,7 @@ def parse(argv: Sequence[str]) -> tuple[Experiment, pathlib.Path]:
     return _override(_load(config.value), overrides), pathlib.Path(workdir.value)
 
 
-def _load(value: str) -> Experiment:
+def _load(value: str) -> Any:
     """What `get_config` of the file `x.py` returns; `x.py:text` passes it the text."""
     path, _, argument = value.partition(":")
     try:
@@ -84,16 +108,16 @@ def _load(value: str) -> Experiment:
             f"--config: {value} cannot be loaded ({type(error).__name__}: {reason}). "
             "It must be a Python file with get_config()."
         ) from error
-    if not isinstance(experiment, Experiment):
+    if not isinstance(experiment, tuple(RUNNERS)):
         raise ConfigError(
             f"--config: get_config() of {value} gives {type(experiment).__name__}, expected "
-            "Experiment. Correct the file."
+            f"{' or '.join(kind.__name__ for kind in RUNNERS)}. Correct the file."
         )
     return experiment
 
 
-def _override(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
-    """The experiment with the fields that `--config.a.b=value` names set, in place."""
+def _override(experiment: Any, overrides: Sequence[str]) -> Any:
+    """The config with the fields that `--config.a.b=value` names set, in place."""
     for match in filter(None, map(_OVERRIDE.match, overrides)):
         _check_path(experiment, match[1])
     values = flags.FlagValues()

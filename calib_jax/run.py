@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import time
 import zlib
@@ -17,14 +18,17 @@ from calib_jax.core import settings
 from calib_jax.core.sharding import make_mesh
 from calib_jax.core.trees import interpolate
 from calib_jax.core.types import Params
+from calib_jax.evaluation.combination import Fit
 from calib_jax.evaluation.evaluate import evaluate
 from calib_jax.evaluation.report import write_report
 from calib_jax.evaluation.report_tables import terminal_table
 from calib_jax.evaluation.results import collect, example_images
-from calib_jax.experiment import Experiment, Export
+from calib_jax.experiment import PRETRAIN, Experiment, Export
+from calib_jax.methods.method import Method
 from calib_jax.texts import Texts, read_texts, with_class_names
 from calib_jax.training.loop import Fitted
 from calib_jax.training.workdir import Workdir, read_json, write_json
+from calib_jax.tuning import choose
 
 # What can be changed without making another run of it.
 _NO_PART_OF_IT = ("cache_dir", "export")
@@ -54,11 +58,14 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
             prepare(pathlib.Path(experiment.data_dir), workdir.data)
         assembly = Assembly(experiment, texts, workdir, mesh)
         workdir.claim(identity)
-        cells = [(name, seed) for seed in experiment.seeds for name in experiment.methods]
+        names = (*experiment.methods, *experiment.weight_space)
+        cells = [(name, seed) for seed in experiment.seeds for name in names]
         is_finished = workdir.results.exists() and all(
             workdir.evaluation(*cell).exists() for cell in cells
         )
-        runs = [_record(assembly, experiment, workdir, name=n, seed=s) for n, s in cells]
+        chosen, tuning = choose(assembly, experiment, workdir)
+        bench = _Bench(assembly, experiment, workdir, chosen)
+        runs = [bench.record(name, seed) for name, seed in cells]
         if not is_finished:
             results = collect(
                 runs,
@@ -69,6 +76,7 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
                 class_names=experiment.finetune.class_names,
                 seeds=experiment.seeds,
                 tuned_on=experiment.tuned_on,
+                tuning=tuning,
                 config=config,
                 wall_seconds=time.monotonic() - start,
             )
@@ -76,12 +84,20 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         # As written: a later look at a finished run keeps its date, machine and duration.
         results = read_json(workdir.results)
         examples = example_images(runs, assembly.splits, experiment.seeds[0])
-        write_report(workdir.report, results, assembly.history.rows(), examples)
+        names_of = {phase: name for name, (phase, _) in chosen.items()}
+        history = _of_methods(assembly.history.rows(), names_of)
+        write_report(workdir.report, results, history, examples)
     rich.print(terminal_table(results))
     rich.print(f"Report: {workdir.report}")
     if workdir.models.exists():
         rich.print(f"Models: {workdir.models}")
     return results
+
+
+def _of_methods(rows: list[dict[str, Any]], names_of: dict[str, str]) -> list[dict[str, Any]]:
+    """The history of what the table shows, under its names: no trial that lost."""
+    kept = {PRETRAIN: PRETRAIN} | names_of
+    return [row | {"phase": kept[row["phase"]]} for row in rows if row["phase"] in kept]
 
 
 def _described(experiment: Experiment, texts: Texts) -> dict[str, Any]:
@@ -95,42 +111,75 @@ def _described(experiment: Experiment, texts: Texts) -> dict[str, Any]:
     return config
 
 
-def _record(
-    assembly: Assembly,
-    experiment: Experiment,
-    workdir: Workdir,
-    *,
-    name: str,
-    seed: int,
-) -> dict[str, Any]:
-    """What `results.json` holds of one method and seed; trained and evaluated where need be."""
-    path = workdir.evaluation(name, seed)
-    method, stage = experiment.methods[name], experiment.finetune
-    folders = [workdir.model(folder, seed) for folder in experiment.export.folders(name, method)]
-    if path.exists() and all(folder.exists() for folder in folders):
+@dataclasses.dataclass(frozen=True)
+class _Bench:
+    """Makes the cells of the table: what is finished is read, the rest is trained and tested."""
+
+    assembly: Assembly
+    experiment: Experiment
+    workdir: Workdir
+    chosen: dict[str, tuple[str, Method]]
+
+    def record(self, name: str, seed: int) -> dict[str, Any]:
+        """What `results.json` holds of one row of the table and seed."""
+        if name in self.experiment.weight_space:
+            return self._combined(name, seed)
+        path = self.workdir.evaluation(name, seed)
+        phase, method = self.chosen[name]
+        export = self.experiment.export
+        folders = [self.workdir.model(folder, seed) for folder in export.folders(name, method)]
+        if path.exists() and all(folder.exists() for folder in folders):
+            return read_json(path)
+        fitted = self.assembly.fit(phase, method, seed)
+        if not path.exists():
+            spent: dict[str, Any] = {
+                "num_steps": fitted.num_steps,
+                "train_seconds": fitted.train_seconds,
+            }
+            if fitted.chosen:
+                spent["chosen"] = fitted.chosen
+            self._write(name, seed, method, fitted.params, spent)
+        if folders:
+            for folder, params in zip(folders, _exported(fitted, export), strict=True):
+                if not folder.exists():
+                    self.assembly.export(folder, method, params)
         return read_json(path)
-    fitted = assembly.fit(name, method, stage, assembly.pretrained(seed), seed)
-    if not path.exists():
-        record = {
-            "method": name,
-            "seed": seed,
-            "num_steps": fitted.num_steps,
-            "train_seconds": fitted.train_seconds,
-            **evaluate(
-                assembly.predictor(name, method),
-                fitted.params,
-                assembly.splits,
-                experiment.evaluation,
-                stage.class_names,
-                bar=f"evaluate {name}",
-            ),
-        }
-        write_json(path, record)
-    if folders:
-        for folder, params in zip(folders, _exported(fitted, experiment.export), strict=True):
-            if not folder.exists():
-                assembly.export(folder, name, method, params)
-    return read_json(path)
+
+    def _combined(self, name: str, seed: int) -> dict[str, Any]:
+        path = self.workdir.evaluation(name, seed)
+        if not path.exists():
+            combination, seeds = self.experiment.weight_space[name], self.experiment.seeds
+            phase, method = self.chosen[combination.of]
+            first = seeds.index(seed)
+            members = [seeds[(first + k) % len(seeds)] for k in range(combination.num_models)]
+            fits = [self.assembly.fit(phase, method, member) for member in members]
+            began = time.monotonic()
+            found = combination(
+                fits[0].start,
+                [Fit(fitted.params, fitted.teacher) for fitted in fits],
+                self.assembly.held_out(method),
+            )
+            spent = {
+                "num_steps": 0,
+                "train_seconds": time.monotonic() - began,
+                "combination": {"of": combination.of, "seeds": members, **found.chosen},
+            }
+            self._write(name, seed, method, found.params, spent)
+        return read_json(path)
+
+    def _write(
+        self, name: str, seed: int, method: Method, params: Params, spent: dict[str, Any]
+    ) -> None:
+        found = evaluate(
+            self.assembly.predictor(method),
+            params,
+            self.assembly.splits,
+            self.experiment.evaluation,
+            self.experiment.finetune.class_names,
+            bar=f"evaluate {name}",
+        )
+        record = {"method": name, "seed": seed, **spent, **found}
+        write_json(self.workdir.evaluation(name, seed), record)
 
 
 def _exported(fitted: Fitted, export: Export) -> Iterator[Params]:

@@ -29,7 +29,7 @@ from calib_jax.data.tokenizers import (
     trimmed,
     word_tokenizer,
 )
-from calib_jax.experiment import PRETRAIN, Experiment
+from calib_jax.experiment import FINETUNE, PRETRAIN, Experiment, Stage
 from calib_jax.methods.method import Method
 from calib_jax.models.config import ClipConfig, TextConfig
 from calib_jax.models.encoder import Encoder
@@ -45,7 +45,7 @@ class Texts:
     Attributes:
         encoder: The towers.
         tokenizer: The pre-trained model's, or one that knows the words of all captions.
-        tables: The tokenised captions and prompts of each phase.
+        tables: The tokenised captions and prompts of each stage, `pretrain` and `finetune`.
         pretrained: The parameters of the model that the config names, or None where it names none.
     """
 
@@ -88,28 +88,27 @@ def read_texts(experiment: Experiment, mesh: Mesh) -> Texts:
     encoder = Encoder(model, experiment.compute)
     tokenizer = _make_tokenizer(experiment, model, checkpoint)
     tables = _make_tables(experiment, tokenizer, model.text.context_length, mesh)
-    for name, method, _ in experiment.phases():
-        if method.terms:
+    for phase in experiment.phases():
+        if phase.method.terms:
             shapes = jax.eval_shape(
-                functools.partial(_initial_params, method, encoder), tables[name]
+                functools.partial(_initial_params, phase.method, encoder), tables[phase.stage]
             )
+            batch_size = experiment.stage(phase.stage).training.batch_size
             try:
-                trainable_mask(shapes, method.trainable)
+                trainable_mask(shapes, phase.method.trainable)
+                phase.method.validate_sizes(batch_size=batch_size, embed_dim=model.embed_dim)
             except ConfigError as error:
-                where = "pretrain_method" if name == PRETRAIN else f"methods.{name}"
-                raise ConfigError(f"{where}.{error}") from None
+                raise ConfigError(f"{phase.where}.{error}") from None
     return Texts(encoder, tokenizer, tables, None if checkpoint is None else checkpoint.params)
 
 
 def _make_tables(
     experiment: Experiment, tokenizer: TextTokenizer, context_length: int, mesh: Mesh
 ) -> dict[str, Tables]:
-    """The tokens of each phase: the captions of its own stage, and the same prompts for all."""
+    """The tokens of each stage: its own captions, and the same prompts for all."""
     class_names = experiment.finetune.class_names
     prompts = CaptionTable(class_names, experiment.evaluation.templates)
-    captions = {
-        name: stage.captions() for name, method, stage in experiment.phases() if method.terms
-    }
+    captions = {name: stage.captions() for name, stage in _trained_stages(experiment).items()}
     # At once, so that one warning counts all that are too long.
     distinct = dict.fromkeys(t for table in (prompts, *captions.values()) for t in table.texts())
     rows = tokenize(tokenizer, tuple(distinct), context_length=context_length)
@@ -128,8 +127,13 @@ def _make_tables(
         name: Tables(
             captions=jax.device_put(own.get(name, none), everywhere), class_tokens=class_tokens
         )
-        for name, _, _ in experiment.phases()
+        for name in (PRETRAIN, FINETUNE)
     }
+
+
+def _trained_stages(experiment: Experiment) -> dict[str, Stage]:
+    names = dict.fromkeys(phase.stage for phase in experiment.phases() if phase.method.terms)
+    return {name: experiment.stage(name) for name in names}
 
 
 def _initial_params(method: Method, encoder: Encoder, tables: Tables) -> Params:
@@ -159,7 +163,7 @@ def _make_tokenizer(
 
 def _words_of_all_captions(experiment: Experiment, text: TextConfig) -> TextTokenizer:
     prompts = CaptionTable(experiment.finetune.class_names, experiment.evaluation.templates)
-    trained = [stage.captions() for _, method, stage in experiment.phases() if method.terms]
+    trained = [stage.captions() for stage in _trained_stages(experiment).values()]
     captions = [text for table in (prompts, *trained) for text in table.texts()]
     tokenizer = word_tokenizer(captions)
     longest = max(len(encoding.ids) for encoding in tokenizer.backend.encode_batch(captions))

@@ -5,7 +5,7 @@ The data set needs the splits `train` and `test`; for another name of the latter
 in `models/` of the workdir.
 """
 
-from calib_jax.data.datasets.prepared import Split
+from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import Source
 from calib_jax.evaluation.evaluate import Evaluation
 from calib_jax.experiment import Experiment, Stage

@@ -30,7 +30,7 @@ import tensorflow_datasets as tfds
 
 from calib_jax.core.types import Batch
 from calib_jax.data.builders import record
-from calib_jax.data.datasets.prepared import Split
+from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import Source
 from calib_jax.evaluation.evaluate import Evaluation
 from calib_jax.experiment import Experiment, Stage

@@ -5,7 +5,7 @@ from calib_jax import assembly
 from calib_jax.assembly import Assembly
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.core.sharding import make_mesh
-from calib_jax.data.datasets.prepared import Split
+from calib_jax.data.datasets.records import Split
 from calib_jax.texts import read_texts
 from calib_jax.training.workdir import Workdir
 

@@ -1,10 +1,16 @@
+import json
 import pathlib
+import pickle
 
+import jax
 import pytest
 
-from calib_jax import main as main_module
 from calib_jax.core.errors import ConfigError, TrainingError
-from calib_jax.main import main, parse
+from calib_jax.experiment import Experiment
+from calib_jax.main import RUNNERS, main, parse
+from calib_jax.methods.baselines import zero_shot
+from calib_jax.study import Study
+from calib_jax.theory import Theory
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / "configs" / "quickstart.py")
@@ -28,6 +34,11 @@ def test_overrides_reach_nested_fields():
     assert experiment.seeds == (0, 1, 2)
     assert experiment.finetune.training.num_steps == 7
     assert experiment.data_dir == "elsewhere"
+
+
+def test_choices_are_overridden_by_their_names():
+    experiment, _ = parse((*BASE, "--config.methods.carot.keeps=teacher"))
+    assert experiment.methods["carot"].keeps == "teacher"
 
 
 @pytest.mark.parametrize(
@@ -82,14 +93,14 @@ def test_a_failed_run_is_exit_code_1(monkeypatch, capsys):
     def fail(experiment, workdir):
         raise TrainingError("carot: loss is nan at step 5.")
 
-    monkeypatch.setattr(main_module, "run", fail)
+    monkeypatch.setitem(RUNNERS, Experiment, fail)
     assert main(BASE) == 1
     assert capsys.readouterr().err == "calib_jax: error: carot: loss is nan at step 5.\n"
 
 
 def test_success_is_exit_code_0(monkeypatch):
     seen = []
-    monkeypatch.setattr(main_module, "run", lambda *args: seen.append(args))
+    monkeypatch.setitem(RUNNERS, Experiment, lambda *args: seen.append(args))
     assert main(BASE) == 0
     assert seen[0][0].name == "quickstart"
 
@@ -98,9 +109,81 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
     def interrupt(experiment, workdir):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main_module, "run", interrupt)
+    monkeypatch.setitem(RUNNERS, Experiment, interrupt)
     assert main(BASE) == 130
     assert "The same command goes on from here" in capsys.readouterr().err
+
+
+CONTENT = """
+import pathlib
+import pickle
+
+
+def get_config():
+    return pickle.loads(pathlib.Path(__file__).with_suffix(".pickle").read_bytes())
+"""
+
+
+def command(config, folder, *overrides):
+    """A command line that runs this config."""
+    path = folder / "config.py"
+    path.write_text(CONTENT)
+    path.with_suffix(".pickle").write_bytes(pickle.dumps(config))
+    return ("calib_jax", f"--config={path}", f"--workdir={folder / 'run'}", *overrides)
+
+
+def test_a_study_is_run(tiny_experiment, tiny_data, tmp_path, capsys):
+    """Here a part of it: the pre-training, which makes no step."""
+    alone = {"methods": {"zero_shot": zero_shot()}}
+    first = tiny_experiment(**alone)
+    first.pretrain.training.num_steps = 0
+    second = tiny_experiment(**alone, model=None, pretrain=None, pretrain_method=None)
+    study = Study(
+        title="Tiny", pretrain=first, experiments={"colours": second}, order=(), baselines=()
+    )
+    overrides = ("--config.only=pretrain", f"--config.data_dir={tiny_data}")
+    assert main(command(study, tmp_path, *overrides)) == 0
+    assert "Not finished yet: colours" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.is_dir()] == ["pretrain"]
+    assert main(command(study, tmp_path, "--config.only=colors")) == 2
+    assert "only: got 'colors', expected one of pretrain, colours. Did you mean 'colours'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_theory_is_run(tmp_path):
+    theory = Theory(
+        dims=(2, 2, 2),
+        num_train=8,
+        num_test=9,
+        widths=(4, 2),
+        batch_size=4,
+        num_steps=2,
+        self_distillation=(1.0,),
+        orthogonality=(1.0,),
+        seeds=(0,),
+    )
+    assert main(command(theory, tmp_path, "--config.seeds=3")) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [model["seed"] for model in results["models"]] == [3] * 4
+
+
+def test_a_config_of_another_kind_is_refused(tmp_path):
+    message = r"gives dict, expected Experiment or Study or Theory. Correct the file"
+    with pytest.raises(ConfigError, match=message):
+        parse(command({"seeds": 3}, tmp_path))
+
+
+def test_what_is_compiled_is_kept_in_the_workdir(monkeypatch, tmp_path):
+    """Unless the environment names another folder, as the tests' does."""
+    seen = {}
+    monkeypatch.setitem(RUNNERS, Experiment, lambda *args: None)
+    monkeypatch.setattr(type(jax.config), "update", lambda self, *item: seen.update([item]))
+    argv = ("calib_jax", "--config", CONFIG, f"--workdir={tmp_path}")
+    assert main(argv) == 0 and seen == {}
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert main(argv) == 0
+    assert seen == {"jax_compilation_cache_dir": str(tmp_path / "compiled")}
 
 
 def test_help(capsys):

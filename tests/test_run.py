@@ -1,3 +1,4 @@
+import copy
 import json
 import pathlib
 import shutil
@@ -10,6 +11,7 @@ import safetensors.numpy
 from calib_jax import assembly
 from calib_jax.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from calib_jax.data.pipeline import Source
+from calib_jax.evaluation.combination import Tpgm
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.robust import carot, flyp
 from calib_jax.run import run
@@ -21,6 +23,8 @@ def finished(tiny_experiment, tmp_path_factory):
     """A finished run of the tiny experiment: (experiment, workdir, results)."""
     workdir = tmp_path_factory.mktemp("finished")
     experiment = tiny_experiment()
+    # More than the examples that there are.
+    experiment.weight_space["tpgm"] = Tpgm(of="finetune", num_steps=2, batch_size=16)
     return experiment, workdir, run(experiment, workdir)
 
 
@@ -47,7 +51,8 @@ def saved_arrays(directory: pathlib.Path):
 def test_results_hold_every_number(finished):
     experiment, workdir, results = finished
     assert json.loads((workdir / "results.json").read_text()) == results
-    assert [run["method"] for run in results["runs"]] == ["zero_shot", "finetune", "carot"]
+    names = ["zero_shot", "finetune", "carot", "tpgm"]
+    assert [run["method"] for run in results["runs"]] == names
     for record in results["runs"]:
         assert set(record["metrics"]) == {"validation", "clean", "shifted"}
         assert set(record["detection"]) == {"near", "far"}
@@ -62,7 +67,11 @@ def test_results_hold_every_number(finished):
         assert summary["id_accuracy"] == record["metrics"]["clean"]["accuracy"]
         assert summary["ood_ece"] == record["metrics"]["shifted"]["ece_15"]
         assert summary["far_auroc"] == record["detection"]["far"]["mcm"]["auroc"]
-    assert [r["num_steps"] for r in results["runs"]] == [0, 6, 6]
+    assert [r["num_steps"] for r in results["runs"]] == [0, 6, 6, 0]
+    made_of = results["runs"][-1]["combination"]
+    assert (made_of["of"], made_of["seeds"], len(made_of["losses"])) == ("finetune", [0], 2)
+    assert made_of["mean_radius"] > 0
+    assert results["tuning"] == {}
     assert results["config"]["finetune"]["training"]["num_steps"] == 6
     assert results["datasets"]["num_examples"] == {
         "validation": 12,
@@ -239,10 +248,10 @@ def test_another_model_under_the_same_path_is_noticed(finished, from_pretrained,
         run(experiment, tmp_path / "run")
 
 
-def test_another_config_leaves_the_workdir_alone(finished, tiny_experiment):
-    _, workdir, _ = finished
+def test_another_config_leaves_the_workdir_alone(finished):
+    experiment, workdir, _ = finished
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
-    other = tiny_experiment()
+    other = copy.deepcopy(experiment)
     other.methods["carot"].terms["orthogonality"].weight = 0.7
     other.finetune.training.num_steps = 8
     with pytest.raises(
@@ -311,6 +320,10 @@ def test_a_damaged_checkpoint_is_refused(finished, tmp_path):
         (
             lambda e: setattr(e, "fsdp", "two"),
             r"config.fsdp: got 'two' of type str, expected int",
+        ),
+        (
+            lambda e: setattr(e.methods["carot"], "keeps", "teachr"),
+            r"config.methods.carot.keeps: got 'teachr' of type str, expected 'student' or 'tea",
         ),
         (lambda e: setattr(e, "fsdp", 3), r"fsdp: got 3, expected a divisor of the 8 devices"),
         (

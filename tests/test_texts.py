@@ -31,12 +31,20 @@ def written(tiny_experiment, tiny_model, tmp_path):
     return tmp_path, experiment
 
 
-def test_texts_of_every_phase(tiny_experiment):
-    texts = read_texts(tiny_experiment(), make_mesh())
-    assert list(texts.tables) == ["pretrain", "zero_shot", "finetune", "carot"]
-    assert texts.tables["carot"].captions.shape == (6, 8)
-    assert texts.tables["zero_shot"].captions.shape == (0, 8)
-    assert texts.tables["carot"].class_tokens.shape == (3, 1, 8)
+def test_texts_of_both_stages(tiny_experiment):
+    """Each has the captions of its own sources; the prompts are the same."""
+    experiment = tiny_experiment()
+    (source,) = experiment.pretrain.sources
+    experiment.pretrain.sources = (dataclasses.replace(source, templates=("a photo of {}.",)),)
+    texts = read_texts(experiment, make_mesh())
+    assert list(texts.tables) == ["pretrain", "finetune"]
+    assert texts.tables["pretrain"].captions.shape == (3, 8)
+    assert texts.tables["finetune"].captions.shape == (6, 8)
+    for tables in texts.tables.values():
+        assert tables.class_tokens.shape == (3, 1, 8)
+        np.testing.assert_array_equal(
+            tables.class_tokens[:, 0], tables.captions[:: len(tables.captions) // 3]
+        )
     assert texts.pretrained is None
     words = {"a", "photo", "picture", "of", "red", "green", "dark", "blue", "."}
     assert set(texts.tokenizer.backend.get_vocab()) == words | {"[PAD]", "[BOS]", "[EOT]"}
@@ -47,6 +55,7 @@ def test_a_pretrained_model_brings_its_sizes(written, tiny_experiment, tiny_mode
     tokenizer = read_texts(tiny_experiment(), make_mesh()).tokenizer
     tokenizer.save(folder, context_length=16)
     texts = read_texts(experiment, make_mesh())
+    assert [tables.captions.shape[0] for tables in texts.tables.values()] == [0, 0]
     assert texts.encoder.config.vision == tiny_model[0].config.vision
     assert texts.encoder.config.text == tiny_model[0].config.text
     assert texts.tokenizer.eot == 11
@@ -102,7 +111,7 @@ def test_a_model_from_scratch_can_have_clips_tokenizer(tiny_experiment, shared):
     experiment.model = presets.tiny(
         vocab_size=49_408, context_length=77, image_size=16, width=64, num_layers=1, text_layers=1
     )
-    tables = read_texts(experiment, make_mesh()).tables["carot"]
+    tables = read_texts(experiment, make_mesh()).tables["finetune"]
     np.testing.assert_array_equal(tables.captions[0], [49406, 320, 1125, 539, 736, 269, 49407, 0])
 
 
@@ -152,7 +161,7 @@ def test_one_warning_counts_all_captions_that_are_too_long(written, tiny_experim
     texts = read_texts(experiment, make_mesh())
     (message,) = caplog.messages
     assert message.startswith("3 of 6 captions are longer than 16 tokens")
-    np.testing.assert_array_equal(texts.tables["carot"].captions[:, -1], [11, 11, 11])
+    np.testing.assert_array_equal(texts.tables["finetune"].captions[:, -1], [11, 11, 11])
 
 
 def test_a_weight_file_alone_needs_the_activation(tiny_model, tmp_path, tiny_experiment, caplog):

@@ -7,7 +7,8 @@ from typing import Any
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.numerics import softmax
 from calib_jax.core.types import Params, Predictions
-from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import spread
 from calib_jax.evaluation.diagnostics import spectrum
 from calib_jax.evaluation.ood_detection import SCORES, detection_metrics

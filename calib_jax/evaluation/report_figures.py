@@ -94,7 +94,7 @@ def bars(
     """
     thickness = 0.82 / max(len(series), 1)
     height = 58 + len(groups) * max(22, 7 * len(series) + 7)
-    with _figure(name, height) as (figure, out):
+    with figure_svg(name, height) as (figure, out):
         axes = figure.add_subplot()
         for k, stats in enumerate(series):
             shown = [(g, s) for g, s in enumerate(stats) if s.mean is not None]
@@ -114,14 +114,14 @@ def bars(
         axes.set_xlim(0, limit)
         axes.set_xlabel(axis)
         axes.axhline(0.5, color=_MUTED, linewidth=0.8)
-        _finish(axes, grid="x")
+        finish(axes, grid="x")
         axes.spines["bottom"].set_visible(False)
     return out["svg"]
 
 
 def reliability(name: str, panels: Sequence[tuple[str, Reliability | None]], *, of: Style) -> str:
     """Reliability diagrams side by side: accuracy by confidence with the gap, counts below."""
-    with _figure(name, 300) as (figure, out):
+    with figure_svg(name, 300) as (figure, out):
         grid = figure.subplots(
             2, len(panels), sharex=True, squeeze=False, height_ratios=(3.4, 1), sharey="row"
         )
@@ -132,8 +132,8 @@ def reliability(name: str, panels: Sequence[tuple[str, Reliability | None]], *, 
             top.set(xlim=(0, 100), ylim=(0, 100), xticks=(0, 50, 100), yticks=(0, 50, 100))
             bottom.set_xlabel("confidence, %")
             bottom.yaxis.set_major_locator(MaxNLocator(2))
-            _finish(top, grid="y")
-            _finish(bottom, grid="y")
+            finish(top, grid="y")
+            finish(bottom, grid="y")
             if bins is None:
                 top.text(50, 50, "no data", ha="center", color=_MUTED)
                 continue
@@ -145,7 +145,7 @@ def reliability(name: str, panels: Sequence[tuple[str, Reliability | None]], *, 
 
 def curves(name: str, lines: Sequence[Line], *, x: str, y: str, height: int = 260) -> str:
     """Curves with a band from the lowest to the highest seed; logarithmic if they span 50x."""
-    with _figure(name, height) as (figure, out):
+    with figure_svg(name, height) as (figure, out):
         axes = figure.add_subplot()
         for curve, of, bold in lines:
             axes.plot(
@@ -169,7 +169,7 @@ def curves(name: str, lines: Sequence[Line], *, x: str, y: str, height: int = 26
         for side in (axes.xaxis, axes.yaxis):
             side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set(xlabel=x, ylabel=y)
-        _finish(axes, grid="y")
+        finish(axes, grid="y")
     return out["svg"]
 
 
@@ -198,7 +198,7 @@ def _draw_bins(top: Axes, bottom: Axes, bins: Reliability, of: Style) -> None:
 
 
 @contextmanager
-def _figure(name: str, height: int) -> Iterator[tuple[Figure, dict[str, str]]]:
+def figure_svg(name: str, height: int) -> Iterator[tuple[Figure, dict[str, str]]]:
     """A figure to draw in; afterwards `svg` holds the drawing."""
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -222,7 +222,7 @@ def _figure(name: str, height: int) -> Iterator[tuple[Figure, dict[str, str]]]:
     out["svg"] = _inline(buffer.getvalue(), name)
 
 
-def _finish(axes: Axes, *, grid: str) -> None:
+def finish(axes: Axes, *, grid: str) -> None:
     """Takes away what is not data."""
     axes.set_facecolor("none")
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -28,6 +28,7 @@ def collect(
     class_names: Sequence[str],
     seeds: Sequence[int],
     tuned_on: str,
+    tuning: Mapping[str, Any] | None = None,
     config: Mapping[str, Any],
     wall_seconds: float,
 ) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def collect(
         class_names: In the order of the logits.
         seeds: All of them.
         tuned_on: Where the hyper-parameters were chosen.
+        tuning: For each tuned method its trials, their scores there, and which was chosen.
         config: As a dictionary.
         wall_seconds: Of this command; finished parts of an earlier one are not counted again.
     """
@@ -65,6 +67,7 @@ def collect(
         "num_bins": NUM_BINS,
         "table_score": evaluation.score,
         "tuned_on": tuned_on,
+        "tuning": dict(tuning or {}),
         "datasets": {
             "id": evaluation.id_name,
             "shifts": list(evaluation.shifts),

@@ -76,11 +76,22 @@ def summary(
     }
 
 
+def overlapping(runs: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The rows made of several fits, of which two seeds share some: no independent repeats."""
+    members: dict[str, list[int]] = {}
+    for run in runs:
+        seeds = run.get("combination", {}).get("seeds", [])
+        members.setdefault(run["method"], []).extend(seeds)
+    return {method for method, seeds in members.items() if len(set(seeds)) < len(seeds)}
+
+
 def mean_and_std(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row a method: mean and sample standard deviation over the seeds of each summary number.
 
-    The deviation is None for one seed; both are None where no seed has the number.
+    The deviation is None for one seed, and for rows of `overlapping` fits; both are None where no
+    seed has the number.
     """
+    shared = overlapping(runs)
     rows = []
     for method in dict.fromkeys(run["method"] for run in runs):
         summaries = [run["summary"] for run in runs if run["method"] == method]
@@ -89,7 +100,9 @@ def mean_and_std(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             values = [values[key] for values in summaries if values[key] is not None]
             row[key] = {
                 "mean": float(np.mean(values)) if values else None,
-                "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                "std": float(np.std(values, ddof=1))
+                if len(values) > 1 and method not in shared
+                else None,
             }
         rows.append(row)
     return rows

@@ -104,11 +104,13 @@ class Fitted:
     """A trained method.
 
     Attributes:
-        start: The parameters that the training started from.
+        start: The parameters that the training started from, or, after a warm start, those that
+            the warm start's started from.
         params: What it ended with.
         teacher: The EMA teacher's parameters at the end, or None where the method has none.
         num_steps: Updates in all.
         train_seconds: What the training took (this time, if it resumed).
+        chosen: What was chosen on the validation split, where something was.
     """
 
     start: Params
@@ -116,6 +118,7 @@ class Fitted:
     teacher: Params | None
     num_steps: int
     train_seconds: float
+    chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def initial_params(
@@ -155,6 +158,7 @@ def fit(
     logbook: Logbook,
     make_batches: Callable[[], BatchIterator],
     probe: Callable[[Params], Mapping[str, float]],
+    origin: Params | None = None,
 ) -> Fitted:
     """The method's parameters after `training.num_steps` updates.
 
@@ -171,6 +175,7 @@ def fit(
         logbook: Where the training keeps its checkpoints and its history.
         make_batches: Opens the data.
         probe: Further numbers for the history, from the present parameters.
+        origin: What the terms take for the start model, where it is not `params`.
 
     Raises:
         TrainingError: The loss or the gradient is not finite; the last good checkpoint stays.
@@ -183,7 +188,7 @@ def fit(
     with contextlib.closing(Checkpoints(logbook.directory, config=logbook.config)) as checkpoints:
         state, position = _start(checkpoints, params, tx, mesh, logbook)
         if int(state.step) < training.num_steps:
-            held = held_start(method, encoder, params, tables)
+            held = held_start(method, encoder, origin or params, tables)
             step = make_train_step(
                 encoder, method, tx, mesh=mesh, state=state, start=held, seed=logbook.seed
             )
@@ -195,12 +200,13 @@ def fit(
                 training=training,
                 mesh=mesh,
                 checkpoints=checkpoints,
-                log=_logger(logbook, method.optimizer.schedule(training.num_steps), probe),
+                log=_logger(logbook, method.adamw().schedule(training.num_steps), probe),
             )
+    teacher = teacher_params(state.opt_state)
     return Fitted(
         start=params,
-        params=state.params,
-        teacher=teacher_params(state.opt_state),
+        params=teacher if method.keeps == "teacher" else state.params,
+        teacher=teacher,
         num_steps=training.num_steps,
         train_seconds=time.monotonic() - start,
     )

@@ -7,9 +7,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from calib_jax.core.sharding import batched, replicated, state_shardings
 from calib_jax.core.trees import trainable_mask
@@ -42,11 +43,11 @@ def train_step(
     batch: Batch,
     tables: Tables,
     start: Start | None = None,
+    seed: int | Int[Array, ""] = 0,
     *,
     encoder: Encoder,
     method: Method,
     tx: optax.GradientTransformation,
-    seed: int = 0,
 ) -> tuple[TrainState, Metrics]:
     """The state after one update, and what the loss was before it."""
 
@@ -104,10 +105,18 @@ def make_train_step(
     """
     shardings = state_shardings(state, mesh)
     step = jax.jit(
-        partial(train_step, encoder=encoder, method=method, tx=tx, seed=seed),
+        partial(train_step, encoder=encoder, method=method, tx=tx),
         donate_argnums=0,
-        in_shardings=(shardings, batched(mesh), replicated(mesh), state_shardings(start, mesh)),
+        in_shardings=(
+            shardings,
+            batched(mesh),
+            replicated(mesh),
+            state_shardings(start, mesh),
+            replicated(mesh),
+        ),
         out_shardings=(shardings, replicated(mesh)),
     )
     held = jax.device_put(start, state_shardings(start, mesh))
-    return lambda state, batch, tables: step(state, batch, tables, held)
+    # An argument, as the learning rate is: what one seed has compiled serves all.
+    number = np.int32(seed)
+    return lambda state, batch, tables: step(state, batch, tables, held, number)

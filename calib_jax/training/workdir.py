@@ -17,8 +17,9 @@ class Workdir:
     """Paths in the folder of a run.
 
     `config.json`, `metrics.jsonl`, `results.json`, `report.html`, `data/` (prepared by the run),
-    `checkpoints/seed_0/carot/`, `pretrained/seed_0/`, `evaluations/seed_0/carot.json`,
-    `models/seed_0/carot/` (the exports).
+    `checkpoints/seed_0/carot/`, `pretrained/seed_0/`, `tuning/seed_0/carot.TRIAL.json`,
+    `evaluations/seed_0/carot.json`, `models/seed_0/carot/` (the exports), `compiled/` (JAX's
+    compilation cache: may be deleted).
     """
 
     def __init__(self, path: pathlib.Path):
@@ -42,6 +43,10 @@ class Workdir:
     def model(self, name: str, seed: int) -> pathlib.Path:
         """Where a fine-tuned model is exported."""
         return self.models / f"seed_{seed}" / name
+
+    def trial(self, phase: str, seed: int) -> pathlib.Path:
+        """What a trial of the tuning scored."""
+        return self.path / "tuning" / f"seed_{seed}" / f"{phase}.json"
 
     def evaluation(self, method: str, seed: int) -> pathlib.Path:
         """The record of a finished method."""

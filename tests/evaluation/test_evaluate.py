@@ -3,7 +3,7 @@ import pytest
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.types import Predictions
-from calib_jax.data.datasets.prepared import Split
+from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.evaluate import VALIDATION, Evaluation, evaluate
 from calib_jax.evaluation.predict import Predictor
 

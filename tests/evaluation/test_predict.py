@@ -7,7 +7,8 @@ from calib_jax.classifiers.linear import LinearHead
 from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.core import rngs
 from calib_jax.core.sharding import make_mesh
-from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.predict import Predictor
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import calib_jax
-from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation import results
 from calib_jax.evaluation.evaluate import Evaluation
 
@@ -34,6 +35,7 @@ def run(method, seed, accuracy):
     }
 
 
+TUNED = {"chosen": "low", "metric": "nll", "trials": [{"name": "low", "score": 0.5}]}
 RUNS = [run("ft", 0, 0.5), run("carot", 0, 0.8), run("ft", 1, 0.7), run("carot", 1, 0.9)]
 
 
@@ -50,6 +52,7 @@ def test_results_hold_everything_and_are_json(splits):
         class_names=("red", "green", "dark blue"),
         seeds=(0, 1),
         tuned_on="validation",
+        tuning={"ft": TUNED},
         config={"a": 1},
         wall_seconds=1.5,
     )
@@ -64,6 +67,7 @@ def test_results_hold_everything_and_are_json(splits):
         "num_examples": {"clean": 10, "validation": 12, "far": 10},
     }
     assert (got["table_score"], got["tuned_on"], got["config"]) == ("msp", "validation", {"a": 1})
+    assert got["tuning"] == {"ft": TUNED}
     assert got["environment"]["num_devices"] == jax.device_count()
     assert got["environment"]["wall_seconds"] == 1.5
     assert got["seeds"] == [0, 1]

@@ -132,3 +132,18 @@ def test_table_has_a_row_a_method_in_order_of_appearance():
         "far_auroc": {"mean": 0.8, "std": None},
     }
     assert shifts.mean_and_std([]) == []
+
+
+def test_rows_that_share_fits_have_no_spread():
+    def run(method, seed, value, *seeds):
+        made_of = {"combination": {"of": "flyp", "seeds": list(seeds)}} if seeds else {}
+        return {"method": method, "seed": seed, "summary": {"id_accuracy": value}, **made_of}
+
+    runs = [
+        *(run("flyp", seed, 0.5 + 0.1 * seed) for seed in range(2)),
+        *(run("soup", seed, 0.6 + 0.1 * seed, seed, 1 - seed) for seed in range(2)),
+        *(run("wise", seed, 0.7 + 0.1 * seed, seed) for seed in range(2)),
+    ]
+    assert shifts.overlapping(runs) == {"soup"}
+    spreads = [row["id_accuracy"]["std"] for row in shifts.mean_and_std(runs)]
+    assert spreads == [pytest.approx(0.1 / 2**0.5), None, pytest.approx(0.1 / 2**0.5)]

@@ -11,7 +11,8 @@ from transformers import AutoTokenizer, CLIPConfig
 
 from calib_jax.classifiers.stored import read_head
 from calib_jax.core.errors import ConfigError, ExportError
-from calib_jax.data.datasets.prepared import ImageSplit, Split
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import Split
 from calib_jax.experiment import Export
 from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.methods.robust import carot

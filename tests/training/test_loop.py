@@ -13,6 +13,7 @@ from calib_jax.methods.method import Method
 from calib_jax.methods.robust import carot, flyp
 from calib_jax.objectives.term import Term
 from calib_jax.optim.optimizers import AdamW
+from calib_jax.optim.teacher import EmaTeacher
 from calib_jax.training.history import History
 from calib_jax.training.loop import Logbook, Training, fit, held_start, initial_params, to_devices
 
@@ -40,7 +41,7 @@ def fit_tiny(tiny_model, tiny_batches, tmp_path):
     encoder, params = tiny_model
     tables, batch_of = tiny_batches
 
-    def call(method, training, name="flyp"):
+    def call(method, training, name="flyp", **changes):
         return fit(
             method,
             encoder,
@@ -50,13 +51,14 @@ def fit_tiny(tiny_model, tiny_batches, tmp_path):
             mesh=make_mesh(),
             logbook=Logbook(
                 name=name,
-                seed=0,
+                seed=5,
                 directory=tmp_path / name,
                 config={"name": "tiny"},
                 history=History(tmp_path / "metrics.jsonl"),
             ),
             make_batches=lambda: Batches(batch_of),
             probe=lambda params: {"probed": float(np.asarray(params["encoder"]["logit_scale"]))},
+            **changes,
         )
 
     return call
@@ -119,23 +121,35 @@ class Drift(Term):
         return 0.5 * (own - start - 1.0) ** 2 + 0.0 * views.contexts.sum() + noise * own
 
 
-def test_terms_see_where_the_training_started(fit_tiny, tiny_model, tmp_path):
-    """Also after a resume: the start is that of the first run."""
+@pytest.mark.parametrize("distance", [None, 0.25], ids=["the start", "another origin"])
+def test_terms_see_where_the_training_started(fit_tiny, tiny_model, tmp_path, distance):
+    """Or what is given for it; and the method results in its average, also when read again."""
     method = Method(
         terms={"drift": Drift()},
         optimizer=AdamW(learning_rate=0.1, warmup_steps=0, weight_decay=0.0),
+        teacher=EmaTeacher(initial_momentum=0.75, final_momentum=0.75, update_every=1),
+        keeps="teacher",
     )
     start = float(tiny_model[1]["logit_scale"])
-    training = {"batch_size": 16, "log_every": 1, "checkpoint_every": 2}
-    fitted = fit_tiny(method, Training(num_steps=4, **training), name="straight")
+    origin = None
+    if distance is not None:
+        moved = {**tiny_model[1], "logit_scale": tiny_model[1]["logit_scale"] + distance}
+        origin = {"encoder": moved, "classifier": {}}
+    training = Training(num_steps=4, batch_size=16, log_every=1, checkpoint_every=2)
+    fitted = fit_tiny(method, training, origin=origin)
     assert float(fitted.start["encoder"]["logit_scale"]) == start
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    noise = [float(jax.random.normal(rngs.key(0, step, "drift"))) for step in range(4)]
-    own = start
+    noise = [float(jax.random.normal(rngs.key(5, step, "drift"))) for step in range(4)]
+    own = average = start
     for row, drawn in zip(rows, noise, strict=True):
-        expected = 0.5 * (own - start - 1) ** 2 + drawn * own
+        expected = 0.5 * (own - start - (distance or 0.0) - 1) ** 2 + drawn * own
         assert row["terms"]["drift"] == pytest.approx(expected, rel=1e-4)
         own = row["probed"]
+        average = 0.75 * average + 0.25 * own
+    assert own != pytest.approx(average, rel=1e-3)
+    for each in (fitted, fit_tiny(method, training, origin=origin)):
+        assert each.params is each.teacher
+        np.testing.assert_allclose(each.params["encoder"]["logit_scale"], average, rtol=1e-6)
 
 
 def test_held_start_is_made_only_for_terms_that_need_it(tiny_model, tiny_batches):

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from calib_jax.classifiers.linear import LinearHead
+from calib_jax.core import rngs
 from calib_jax.core.sharding import make_mesh
 from calib_jax.core.trees import is_statistic, leaf_names
 from calib_jax.core.types import Batch
@@ -204,6 +205,53 @@ def test_the_gradient_norm_is_that_of_the_trainable_leaves(tiny_model, tiny_batc
     slope = (loss(at + step) - loss(at - step)) / (2 * step)
     np.testing.assert_allclose(metrics["loss"], loss(at), rtol=1e-5)
     np.testing.assert_allclose(metrics["gradient_norm"], abs(slope), rtol=1e-4)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Noise(Term):
+    """A random number of the step times the logit scale."""
+
+    def __call__(self, views):
+        return jax.random.normal(views.key("noise")) * views.params["encoder"]["logit_scale"]
+
+
+def test_seeds_and_learning_rates_share_a_program(tiny_model, tiny_batches, monkeypatch):
+    """Both are arguments: a further seed or trial compiles nothing."""
+    tables, batch_of = tiny_batches
+    params = {"encoder": {"logit_scale": jnp.float32(2)}, "classifier": {}}
+    mesh, jitted, original = make_mesh(devices=jax.devices()[:1]), [], jax.jit
+
+    def kept(*args, **kwargs):
+        jitted.append(original(*args, **kwargs))
+        return jitted[-1]
+
+    def made(rate, seed):
+        """The first step's result, and the text of its program."""
+        method = Method(
+            terms={"noise": Noise()}, optimizer=AdamW(learning_rate=rate, warmup_steps=1)
+        )
+        tx = method.make_tx(params, num_steps=9)
+        state = create_state(params, tx, mesh)
+        monkeypatch.setattr(jax, "jit", kept)
+        step = make_train_step(tiny_model[0], method, tx, mesh=mesh, state=state, seed=seed)
+        monkeypatch.setattr(jax, "jit", original)
+        arguments = (state, batch_of(0), tables, None, np.int32(seed))
+        program = str(jax.make_jaxpr(jitted[-1])(*arguments))
+        after, metrics = step(state, batch_of(0), tables)
+        return program, metrics["loss"], after.params["encoder"]["logit_scale"]
+
+    first, faster, other = made(1e-3, 0), made(1e-2, 0), made(1e-3, 1)
+    assert first[0] == faster[0] == other[0]
+    for rate, seed, (_, loss, after) in (
+        (1e-3, 0, first),
+        (1e-2, 0, faster),
+        (1e-3, 1, other),
+    ):
+        np.testing.assert_allclose(
+            loss, 2 * jax.random.normal(rngs.key(seed, 0, "noise")), rtol=1e-6
+        )
+        # AdamW's first step is the learning rate, and the decay's share of it.
+        np.testing.assert_allclose(after, 2 - rate * (np.sign(loss) + 0.1 * 2), rtol=1e-6)
 
 
 @dataclasses.dataclass(kw_only=True)

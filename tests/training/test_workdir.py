@@ -18,6 +18,7 @@ def workdir(tmp_path):
 def test_paths_lie_in_the_folder(workdir):
     assert workdir.checkpoints("carot", 1) == workdir.path / "checkpoints/seed_1/carot"
     assert workdir.pretrained(1) == workdir.path / "pretrained/seed_1"
+    assert workdir.trial("carot.1e-3", 1) == workdir.path / "tuning/seed_1/carot.1e-3.json"
     assert workdir.evaluation("carot", 1) == workdir.path / "evaluations/seed_1/carot.json"
     assert not workdir.path.exists()
 

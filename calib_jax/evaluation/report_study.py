@@ -1,0 +1,105 @@
+"""The page of a study, in HTML and in Markdown: several experiments, one comparison each."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from calib_jax.evaluation import report_html, report_style
+from calib_jax.evaluation.report_data import table_stat
+from calib_jax.evaluation.report_figures import style
+from calib_jax.evaluation.report_html import Row, escape, paragraph
+from calib_jax.evaluation.report_scatter import Point, scatter
+from calib_jax.evaluation.report_study_tables import Block, sections
+from calib_jax.evaluation.study import ACCURACY, CALIBRATION
+
+_SCATTER = "Accuracy against calibration"
+
+
+def write_study(path: pathlib.Path, study: Mapping[str, Any]) -> None:
+    """Nothing; `path` then holds the page, the same bytes for the same study.
+
+    Args:
+      path: the HTML file to write; its folder must exist.
+      study: what `collect_study` made.
+    """
+    path.write_text(_page(study), encoding="utf-8", newline="\n")
+
+
+def study_markdown(study: Mapping[str, Any]) -> str:
+    """The study in Markdown: the text and the tables of the page, without its figure."""
+    parts = [f"# {study['title']}"]
+    for title, blocks in sections(study):
+        parts += [f"## {title}", *(_markdown(block) for block in blocks)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _page(study: Mapping[str, Any]) -> str:
+    shown = [(title, "".join(map(_html, blocks))) for title, blocks in sections(study)]
+    shown.insert(1, (_SCATTER, _scatters(study)))
+    parts = [(f"s{i}", title, html) for i, (title, html) in enumerate(shown) if html]
+    links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in parts)
+    body = "\n".join(report_html.section(*part) for part in parts)
+    title = escape(study["title"])
+    lead = "Who stays accurate under shift, who knows how sure to be, and what the seeds can tell."
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>\n{report_style.CSS}\n</style></head>\n<body>"
+        f"<header><h1>{title}</h1>{paragraph(lead, kind='lead')}<nav>{links}</nav></header>\n"
+        f"<main>{body}</main></body></html>\n"
+    )
+
+
+def _scatters(study: Mapping[str, Any]) -> str:
+    """OOD accuracy against OOD ECE, one figure an experiment."""
+    figures = ""
+    for name, experiment in study["experiments"].items():
+        points = [
+            Point(row["method"], table_stat(row, CALIBRATION), table_stat(row, ACCURACY), style(i))
+            for i, row in enumerate(experiment["table"])
+        ]
+        svg = scatter(
+            f"OOD accuracy against OOD ECE, {name}",
+            points,
+            x="← better: mean OOD ECE, %",
+            y="mean OOD accuracy, %: better →",
+        )
+        if svg:
+            figures += report_html.figure(svg, "", title=experiment["title"] or name)
+    if not figures:
+        return ""
+    text = "The best are at the top left. Bars: one standard deviation over the seeds."
+    return paragraph(text) + f'<div class="figures">{figures}</div>'
+
+
+def _html(block: Block) -> str:
+    html = report_html.table(block.columns, block.rows, wide=True) if block.rows else ""
+    if block.points:
+        html += f"<ul>{''.join(f'<li>{escape(point)}</li>' for point in block.points)}</ul>"
+    html += paragraph(block.note) if block.note else ""
+    if block.folded:
+        return report_html.folded(block.title, html)
+    return (f"<h3>{escape(block.title)}</h3>" if block.title else "") + html
+
+
+def _markdown(block: Block) -> str:
+    parts = [f"### {block.title}"] if block.title else []
+    if block.rows:
+        lines = [block.columns, ["---", *["---:"] * (len(block.columns) - 1)]]
+        lines += [_markdown_row(row) for row in block.rows]
+        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
+    if block.points:
+        parts.append("\n".join(f"- {point}" for point in block.points))
+    if block.note:
+        parts.append(block.note)
+    return "\n\n".join(parts)
+
+
+def _markdown_row(row: Row) -> Sequence[str]:
+    cells = [cell.text.replace("|", "\\|") for cell in row.cells]
+    return [
+        row.name.replace("|", "\\|"),
+        *(f"**{t}**" if c.best else t for t, c in zip(cells, row.cells, strict=True)),
+    ]
