@@ -184,7 +184,7 @@ def test_a_batch_that_leaves_a_term_nothing_to_do():
     method.validate_sizes(batch_size=513, embed_dim=512)
     message = (
         r"^terms.smallest.of: got 'covariance' with batches of 512, whose features, 512 wide, "
-        r"always have a smallest singular value of zero. Set of='projection', or take batches of more"
+        r"always have a smallest singular value of zero. Set of='projection', or take"
     )
     with pytest.raises(ConfigError, match=message):
         method.validate_sizes(batch_size=512, embed_dim=512)
