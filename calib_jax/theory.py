@@ -11,7 +11,6 @@ import datetime
 import functools
 import math
 import pathlib
-import platform
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +27,7 @@ from calib_jax.core.errors import ConfigError, TrainingError
 from calib_jax.core.numerics import softmax
 from calib_jax.evaluation.diagnostics import spectrum
 from calib_jax.evaluation.report_theory import OUTCOMES, QUANTITIES, write_theory_report
-from calib_jax.evaluation.results import SCHEMA
+from calib_jax.evaluation.results import SCHEMA, environment
 from calib_jax.metrics import calibration, classification
 from calib_jax.metrics.correlation import KINDS, correlation
 from calib_jax.training.workdir import Workdir, read_json, write_json
@@ -246,14 +245,7 @@ def collect(
         "title": config["title"],
         "calib_jax_version": calib_jax.__version__,
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "environment": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "platform": jax.devices()[0].platform,
-            "device_kind": jax.devices()[0].device_kind,
-            "num_devices": len(jax.devices()),
-            "wall_seconds": time.monotonic() - start,
-        },
+        "environment": environment(time.monotonic() - start),
         "config": config,
         "correlations": [
             {"x": x, "y": y, **_correlations(columns[x], columns[y])}

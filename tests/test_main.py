@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import pickle
 
@@ -175,7 +176,7 @@ def test_a_config_of_another_kind_is_refused(tmp_path):
 
 
 def test_what_is_compiled_is_kept_in_the_workdir(monkeypatch, tmp_path):
-    """Unless the environment names another folder, as the tests' does."""
+    """Unless the environment names another folder, as the tests' does; the processes know it."""
     seen = {}
     monkeypatch.setitem(RUNNERS, Experiment, lambda *args: None)
     monkeypatch.setattr(type(jax.config), "update", lambda self, *item: seen.update([item]))
@@ -184,6 +185,7 @@ def test_what_is_compiled_is_kept_in_the_workdir(monkeypatch, tmp_path):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     assert main(argv) == 0
     assert seen == {"jax_compilation_cache_dir": str(tmp_path / "compiled")}
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "compiled")
 
 
 def test_help(capsys):

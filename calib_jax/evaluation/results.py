@@ -47,21 +47,13 @@ def collect(
         config: As a dictionary.
         wall_seconds: Of this command; finished parts of an earlier one are not counted again.
     """
-    devices = jax.devices()
     return {
         "schema": SCHEMA,
         "name": name,
         "title": title,
         "calib_jax_version": calib_jax.__version__,
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "environment": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "platform": devices[0].platform,
-            "device_kind": devices[0].device_kind,
-            "num_devices": len(devices),
-            "wall_seconds": wall_seconds,
-        },
+        "environment": environment(wall_seconds),
         "config": config,
         "class_names": list(class_names),
         "num_bins": NUM_BINS,
@@ -78,6 +70,19 @@ def collect(
         "seeds": list(seeds),
         "runs": list(runs),
         "table": mean_and_std(runs),
+    }
+
+
+def environment(wall_seconds: float) -> dict[str, Any]:
+    """Where a run has run, and how long its command took."""
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "platform": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "num_devices": len(devices),
+        "wall_seconds": wall_seconds,
     }
 
 

@@ -12,13 +12,11 @@ def ours(
     beta: float = 0.5,
     orthogonality: float = 0.2,
 ) -> Method:
-    """TRACER with CaRot's constraint, and its teacher for the result.
+    """TRACER with CaRot's constraint, and its teacher for the result: tried, and no winner.
 
-    The teacher is the Beta-weighted mean of all students from the pre-trained model on, so it is
-    WiSE-FT's interpolation (arXiv 2109.01903) along the whole trajectory, without an alpha to
-    choose; the distillation to it keeps the trajectory where averages of weights are good models.
-    Half of its weight lies on the first half of the training: its logits stay nearer to the
-    calibrated ones of the start than the student's.
+    The teacher is the Beta-weighted mean of all students from the pre-trained model on: WiSE-FT's
+    interpolation (arXiv 2109.01903) along the whole trajectory, without an alpha to choose. It was
+    set before any reported split was seen; in `configs/study` it is not better than TRACER.
 
     Args:
         learning_rate: The peak of the schedule.

@@ -115,9 +115,9 @@ class Fitted:
 
     start: Params
     params: Params
-    teacher: Params | None
-    num_steps: int
-    train_seconds: float
+    teacher: Params | None = None
+    num_steps: int = 0
+    train_seconds: float = 0.0
     chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -162,8 +162,7 @@ def fit(
 ) -> Fitted:
     """The method's parameters after `training.num_steps` updates.
 
-    Goes on from the logbook's newest checkpoint; where that is the last step, nothing is trained
-    and no data is read.
+    Goes on from the logbook's newest checkpoint; after the last step it reads no data.
 
     Args:
         method: What is minimised; without terms, `params` come back as they are.
@@ -182,7 +181,7 @@ def fit(
         CheckpointError: The newest checkpoint is damaged.
     """
     if not method.terms:
-        return Fitted(start=params, params=params, teacher=None, num_steps=0, train_seconds=0.0)
+        return Fitted(start=params, params=params)
     tx = method.make_tx(params, num_steps=training.num_steps)
     start = time.monotonic()
     with contextlib.closing(Checkpoints(logbook.directory, config=logbook.config)) as checkpoints:
@@ -192,6 +191,7 @@ def fit(
             step = make_train_step(
                 encoder, method, tx, mesh=mesh, state=state, start=held, seed=logbook.seed
             )
+            log = _logger(logbook, method.adamw().schedule(training.num_steps), probe)
             state = _train(
                 state,
                 _opened(make_batches, position),
@@ -200,16 +200,11 @@ def fit(
                 training=training,
                 mesh=mesh,
                 checkpoints=checkpoints,
-                log=_logger(logbook, method.adamw().schedule(training.num_steps), probe),
+                log=log,
             )
     teacher = teacher_params(state.opt_state)
-    return Fitted(
-        start=params,
-        params=teacher if method.keeps == "teacher" else state.params,
-        teacher=teacher,
-        num_steps=training.num_steps,
-        train_seconds=time.monotonic() - start,
-    )
+    kept = teacher if method.keeps == "teacher" else state.params
+    return Fitted(params, kept, teacher, training.num_steps, time.monotonic() - start)
 
 
 def _logger(

@@ -212,6 +212,10 @@ def test_logistic_regression_depends_on_no_seed(finished):
     first, second = (cell(finished[1], "linear_probe", seed) for seed in (7, 2))
     assert first["metrics"] == second["metrics"]
     assert first["metrics"] != cell(finished[1], "zero_shot", 7)["metrics"]
+    chosen = first["chosen"]
+    assert set(chosen) == {"l2", "converged", "nll"}
+    assert f"{chosen['l2']:g}" == min(chosen["nll"], key=chosen["nll"].get)
+    assert min(chosen["nll"].values()) == pytest.approx(first["metrics"]["validation"]["nll"])
 
 
 def test_rows_of_weights_say_what_they_are_made_of(finished):
