@@ -65,7 +65,7 @@ class Assembly:
         class_names = experiment.finetune.class_names
         self.splits = {
             **{k: self._open(v, class_names) for k, v in evaluation.labelled().items()},
-            **{k: self._open(v, ()) for k, v in evaluation.unknown().items()},
+            **{k: self._open_unknown(v, class_names) for k, v in evaluation.unknown().items()},
         }
         absent = self.splits[evaluation.id_name].absent
         if absent:
@@ -303,6 +303,18 @@ class Assembly:
             batch_size=self._experiment.evaluation.batch_size,
             cache=pathlib.Path(self._experiment.cache_dir).expanduser() / "heads",
         )
+
+    def _open_unknown(self, split: Split, known: tuple[str, ...]) -> ImageSplit:
+        """An OOD set, which must hold none of the known classes."""
+        images = self._open(split, ())
+        left_out = tuple(name.replace("_", " ") for name in split.without)
+        shared = tuple(n for n in images.label_names if n in known and n not in left_out)
+        if shared:
+            raise ConfigError(
+                f"OOD set {images.description}: {len(shared)} of its classes are classes of the "
+                f"model, first {shared[0]!r}. Leave them out: without={left_out + shared}."
+            )
+        return images
 
     def _open(self, split: Split, class_names: tuple[str, ...]) -> ImageSplit:
         """A split, opened and decoded once however many sources and sets name it."""

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import multiprocessing
 import pathlib
+import pickle
 from typing import Any
 
 import jax
@@ -79,6 +80,19 @@ class Study:
                         f"baselines: got {baseline!r}, which is no method of experiments.{name}."
                         f"{nearest(baseline, experiment.methods)} Correct it."
                     )
+            self._check_can_be_sent(name, experiment)
+
+    def _check_can_be_sent(self, name: str, experiment: Experiment) -> None:
+        if self.processes == 1:
+            return
+        try:
+            pickle.dumps(experiment)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise ConfigError(
+                f"processes: got {self.processes}, but experiments.{name} cannot be sent to another "
+                f"process ({error}). Move what the config file itself defines into a module that it "
+                "imports, or set processes=1."
+            ) from error
 
 
 def _run_all(experiments: dict[str, Experiment], path: pathlib.Path, *, processes: int) -> None:

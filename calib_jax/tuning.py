@@ -6,6 +6,8 @@ import math
 import shutil
 from typing import Any
 
+import numpy as np
+
 from calib_jax.assembly import Assembly
 from calib_jax.core.errors import TrainingError
 from calib_jax.evaluation.evaluate import VALIDATION
@@ -74,7 +76,10 @@ def _score(
         else:
             split = {VALIDATION: assembly.splits[VALIDATION]}
             predictions = assembly.predictor(method)(params, split)[VALIDATION]
-            write_json(path, classification_metrics(predictions))
+            if np.isfinite(predictions.logits).all():
+                write_json(path, classification_metrics(predictions))
+            else:  # finite weights, but an overflow on the way to the logits
+                write_json(path, {"error": "the logits of the validation split are not finite"})
     metrics = read_json(path)
     return dict.fromkeys(("nll", "brier", "ece_15"), math.inf) | {
         key: value for key, value in metrics.items() if key != "error"

@@ -91,12 +91,13 @@ class TinyColours(record.RecordBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     NUM_EXAMPLES = {"train": 24, "validation": 12, "test": 10}
+    COLOURS = {"red": (0,), "green": (1,), "dark_blue": (2,)}  # name -> its bright channels
 
     def _info(self):
         features = tfds.features.FeaturesDict(
             {
                 "image": tfds.features.Image(shape=(16, 16, 3), encoding_format="png"),
-                "label": tfds.features.ClassLabel(names=["red", "green", "dark_blue"]),
+                "label": tfds.features.ClassLabel(names=list(self.COLOURS)),
             }
         )
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
@@ -108,18 +109,26 @@ class TinyColours(record.RecordBuilder):
         for index in range(self.NUM_EXAMPLES[split]):
             rng, label = record.rng_of("tiny_colours", split, index), index % 3
             image = rng.integers(0, 80, (16, 16, 3), np.uint8)
-            image[..., label] += 150
+            image[..., list(self.COLOURS.values())[label]] += 150
             yield index, {"image": record.png_bytes(image), "label": label}
+
+
+class TinyMixtures(TinyColours):
+    """Colours that are no class of `tiny_colours`."""
+
+    NUM_EXAMPLES = {"near": 5, "far": 6}
+    COLOURS = {"yellow": (0, 1), "pink": (0, 2), "cyan": (1, 2)}
 
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> pathlib.Path:
     """A data_dir with `tiny_colours`: 24 train, 12 validation, 10 test images; label = index % 3.
 
-    The classes: red, green, dark blue.
+    The classes: red, green, dark blue. Beside it `tiny_mixtures`, images of other colours.
     """
     folder = tmp_path_factory.mktemp("tiny_data")
-    TinyColours(data_dir=str(folder)).write()
+    for builder in (TinyColours, TinyMixtures):
+        builder(data_dir=str(folder)).write()
     return folder
 
 
@@ -182,8 +191,8 @@ def tiny_experiment(tiny_data):
                 id_split=colours["test"],
                 validation=Split(name="tiny_colours", split="validation"),
                 shifts={"shifted": Split(name="tiny_colours", split="test[:50%]")},
-                near={"near": Split(name="tiny_colours", split="test[50%:]")},
-                far={"far": Split(name="tiny_colours", split="validation[:6]")},
+                near={"near": Split(name="tiny_mixtures", split="near")},
+                far={"far": Split(name="tiny_mixtures", split="far")},
                 templates=templates[:1],
                 batch_size=8,
             ),

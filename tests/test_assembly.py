@@ -25,8 +25,8 @@ def test_splits_that_are_named_twice_are_opened_once(tiny_experiment, tmp_path, 
         "validation",
         "test",
         "test[:50%]",
-        "test[50%:]",
-        "validation[:6]",
+        "near",
+        "far",
         "train",
     ]
     assert set(ready.splits) == {"validation", "clean", "shifted", "near", "far"}
@@ -66,3 +66,16 @@ def test_a_missing_split_names_what_is_there(tiny_experiment, tmp_path):
     with pytest.raises(ConfigError, match=r"'tiny_colors'.*Did you mean 'tiny_colours'"):
         Assembly(experiment, read_texts(experiment, mesh), Workdir(tmp_path), mesh)
     assert jax.device_count() == 8
+
+
+def test_an_ood_set_holds_no_known_class(tiny_experiment, tmp_path):
+    experiment, mesh = tiny_experiment(), make_mesh()
+    texts = read_texts(experiment, mesh)
+    whole = Split(name="tiny_colours", split="test", without=("red",))
+    experiment.evaluation.far = {"far": whole}
+    message = (
+        r"^OOD set tiny_colours\[test\], without red: 2 of its classes are classes of the model, "
+        r"first 'green'\. Leave them out: without=\('red', 'green', 'dark blue'\)\.$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        Assembly(experiment, texts, Workdir(tmp_path), mesh)

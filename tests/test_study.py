@@ -7,9 +7,11 @@ import pytest
 
 from calib_jax import study as study_module
 from calib_jax.classifiers.linear import LinearHead
+from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.core.errors import ConfigError
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.method import Method
+from calib_jax.objectives.contrastive import Contrastive
 from calib_jax.study import Study, run_study
 
 
@@ -151,6 +153,21 @@ def test_processes_need_a_cpu(study, monkeypatch):
     monkeypatch.setattr(study_module.jax, "default_backend", lambda: "gpu")
     with pytest.raises(ConfigError, match=r"processes: got 2, expected 1, .* \(here: gpu\)"):
         two.validate()
+
+
+def test_processes_need_a_config_that_can_be_sent(study, tmp_path):
+    """What `runpy` has made of a config file belongs to no module."""
+    wrong = copy.deepcopy(study)
+    wrong.processes = 2
+    own = type("Own", (Contrastive,), {"__module__": "config"})
+    wrong.experiments["bright"].methods["own"] = Method(classifier=ZeroShot(), terms={"own": own()})
+    message = (
+        r"processes: got 2, but experiments.bright cannot be sent to another process \(.*config.*\)\. "
+        r"Move what the config file itself defines into a module that it imports, or set proc"
+    )
+    with pytest.raises(ConfigError, match=message):
+        run_study(wrong, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_mistake_in_an_experiment_is_found_before_the_pretraining(study, tmp_path):

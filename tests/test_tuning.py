@@ -16,7 +16,7 @@ from calib_jax.training.loop import Fitted
 from calib_jax.training.workdir import Workdir
 from calib_jax.tuning import choose
 
-CONFIDENCES = {"sure": 0.9, "unsure": 0.6, "as unsure": 0.6, "wrong": 0.2}
+CONFIDENCES = {"sure": 0.9, "unsure": 0.6, "as unsure": 0.6, "wrong": 0.2, "overflow": np.nan}
 
 
 class ByName(Assembly):
@@ -112,6 +112,16 @@ def test_a_trial_that_breaks_down_has_lost(tuned, tmp_path):
     assert kept == ["lp_ft.unsure", "lp_ft.unsure.warm_start"]
     path = tmp_path / "tuning/seed_3/lp_ft.broken.json"
     assert json.loads(path.read_text()) == {"error": "lp_ft.broken: loss is nan"}
+
+
+def test_a_trial_whose_logits_overflow_has_lost(tuned, tmp_path):
+    for _ in range(2):  # the second time from the file
+        chosen, record, _, _ = tuned("overflow", "unsure")
+        assert chosen["lp_ft"][0] == "lp_ft.unsure"
+        assert record["lp_ft"]["trials"][0] == {"name": "overflow", "score": None}
+    path = tmp_path / "tuning/seed_3/lp_ft.overflow.json"
+    expected = {"error": "the logits of the validation split are not finite"}
+    assert json.loads(path.read_text()) == expected
 
 
 def test_what_is_scored_is_not_trained_again(tuned, tmp_path):

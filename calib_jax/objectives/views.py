@@ -103,6 +103,8 @@ class Views:
     @cached_property
     def tokens(self) -> Int[Array, "b t"]:
         """The caption of each image."""
+        if not len(self.tables.captions):
+            raise ValueError("a term asks for views.tokens, but the stage has no templates")
         return self.tables.captions[self.batch.caption]
 
     @cached_property

@@ -140,6 +140,12 @@ def test_a_key_is_that_of_the_seed_the_step_and_the_name(views):
     assert bits() != bits(step=jnp.int32(1)) != bits(seed=1)
 
 
+def test_missing_captions_are_an_error(views):
+    tables = dataclasses.replace(views.tables, captions=views.tables.captions[:0])
+    with pytest.raises(ValueError, match=r"asks for views\.tokens, but the stage has no templates"):
+        _ = dataclasses.replace(views, tables=tables).student
+
+
 def test_a_missing_start_is_an_error(views):
     with pytest.raises(ValueError, match=r"asks for views\.start_params, but does not say so"):
         _ = views.pretrained

@@ -26,8 +26,8 @@ class Split:
         split: A split, or a slice of one in TFDS's notation: `train[:45000]`.
         share: Only the examples whose id falls, hashed to 0..1 (`id_position`), in [low, high):
             parts that stay apart however a data set is stored. Its ids are all read on opening.
-        without: Names of classes whose examples are left out, as the data set has them: an OOD set
-            must hold none of the known classes.
+        without: Names of classes whose examples are left out, as the data set has them, or with
+            spaces for underscores: an OOD set must hold none of the known classes.
     """
 
     name: str
@@ -142,8 +142,9 @@ class RecordSplit:
                 f"data set {self.description}: got share {tuple(split.share)}, expected "
                 "0 <= low < high <= 1. Correct it."
             )
-        names = self.features["label"].names
-        unknown = [name for name in split.without if name not in names]
+        names = [name.replace("_", " ") for name in self.features["label"].names]
+        left_out = [name.replace("_", " ") for name in split.without]
+        unknown = [name for name in left_out if name not in names]
         if unknown:
             raise ConfigError(
                 f"data set {self.description}: without names {unknown[0]!r}, which is no class of "
@@ -164,7 +165,7 @@ class RecordSplit:
         chosen = [
             row
             for row, record in records
-            if low <= id_position(record.id) < high and names[record.label] not in split.without
+            if low <= id_position(record.id) < high and names[record.label] not in left_out
         ]
         if not chosen:
             raise ConfigError(f"data set {self.description}: it is empty. Choose more of it.")

@@ -100,11 +100,12 @@ def test_shares_are_of_ids(tiny_data):
         ids(tiny_data, "tiny_colours", "train", share=(0.0, 0.5))
 
 
-def test_classes_are_left_out(tiny_data):
-    split = Split(name="tiny_colours", split="test", without=("green", "dark_blue"))
+@pytest.mark.parametrize("blue", ["dark_blue", "dark blue"])
+def test_classes_are_left_out(tiny_data, blue):
+    split = Split(name="tiny_colours", split="test", without=("green", blue))
     images = ImageSplit(split, [tiny_data], image_size=16)
     whole = ImageSplit(Split(name="tiny_colours"), [tiny_data], image_size=16)
-    assert images.description == "tiny_colours[test], without green, dark_blue"
+    assert images.description == f"tiny_colours[test], without green, {blue}"
     assert images.labels().tolist() == [0] * 4
     for index in range(4):
         np.testing.assert_array_equal(images.image(index), whole.image(3 * index))
@@ -132,11 +133,11 @@ def test_a_share_out_of_range(tiny_data, share):
 
 def test_an_unknown_class_to_leave_out(tiny_data):
     message = (
-        r"^data set tiny_colours\[test\]: without names 'dark blue', which is no class of it\. "
-        r"Did you mean 'dark_blue'\? Correct it\."
+        r"^data set tiny_colours\[test\]: without names 'dark bleu', which is no class of it\. "
+        r"Did you mean 'dark blue'\? Correct it\."
     )
     with pytest.raises(ConfigError, match=message):
-        ids(tiny_data, "tiny_colours", "test", without=("red", "dark blue"))
+        ids(tiny_data, "tiny_colours", "test", without=("red", "dark_bleu"))
 
 
 @pytest.mark.parametrize("choice", [{"share": (0.0, 1e-9)}, {"without": ("even", "odd")}])
