@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _keep_what_is_compiled(workdir: pathlib.Path) -> None:
-    """Sets JAX's compilation cache: further seeds, rates and resumes compile nothing large again."""
+    """Sets JAX's compilation cache: further seeds, rates and resumes compile little."""
     name = "JAX_COMPILATION_CACHE_DIR"
     if not os.environ.get(name):
         os.environ[name] = str(workdir / "compiled")  # for processes that this one starts

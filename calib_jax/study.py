@@ -89,9 +89,9 @@ class Study:
             pickle.dumps(experiment)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise ConfigError(
-                f"processes: got {self.processes}, but experiments.{name} cannot be sent to another "
-                f"process ({error}). Move what the config file itself defines into a module that it "
-                "imports, or set processes=1."
+                f"processes: got {self.processes}, but experiments.{name} cannot be sent to "
+                f"another process ({error}). Move what the config file itself defines into a "
+                "module that it imports, or set processes=1."
             ) from error
 
 

@@ -162,8 +162,8 @@ def test_processes_need_a_config_that_can_be_sent(study, tmp_path):
     own = type("Own", (Contrastive,), {"__module__": "config"})
     wrong.experiments["bright"].methods["own"] = Method(classifier=ZeroShot(), terms={"own": own()})
     message = (
-        r"processes: got 2, but experiments.bright cannot be sent to another process \(.*config.*\)\. "
-        r"Move what the config file itself defines into a module that it imports, or set proc"
+        r"processes: got 2, but experiments.bright cannot be sent to another process \(.*config.*"
+        r"\)\. Move what the config file itself defines into a module that it imports, or set proc"
     )
     with pytest.raises(ConfigError, match=message):
         run_study(wrong, tmp_path)
