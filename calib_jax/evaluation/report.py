@@ -87,7 +87,10 @@ def _page(
         "reliability": ("Confidence against reality", parts.reliability(results)),
         "examples": ("What the models saw", _examples(results, examples)),
         "detection": ("Unknown classes", parts.detection(results)),
-        "losses": ("Training", report_training.losses(results, history)),
+        "losses": (
+            "Training",
+            report_training.losses(results, history) + report_training.choices(results),
+        ),
         "singular": ("Singular values", report_training.singular_values(results, history)),
         "details": ("Every number", parts.every_metric(results) + parts.config(results)),
     }

@@ -1,4 +1,4 @@
-"""The sections of the report page on training: losses and singular values."""
+"""The sections of the report page on training: choices, losses and singular values."""
 
 from __future__ import annotations
 
@@ -7,13 +7,40 @@ from typing import Any
 
 import numpy as np
 
-from calib_jax.evaluation import report_data, report_figures, report_html
+from calib_jax.evaluation import report_data, report_figures, report_html, report_tables
 from calib_jax.evaluation.report_data import Curve
 from calib_jax.evaluation.report_figures import INK, Line, style
-from calib_jax.evaluation.report_html import paragraph
+from calib_jax.evaluation.report_html import Cell, Row, paragraph
 
 Results = Mapping[str, Any]
 History = Sequence[Mapping[str, Any]]
+
+
+def choices(results: Results) -> str:
+    """What was chosen on the validation split: trials, penalties, alphas, members."""
+    rows = [
+        Row(name, [Cell("all"), Cell(f"trial {record['chosen']}, by {record['metric']}")])
+        for name, record in (results.get("tuning") or {}).items()
+    ]
+    for run in results["runs"]:
+        made = {**(run.get("chosen") or {}), **(run.get("combination") or {})}
+        shown = [f"{key} {_short(made[key])}" for key in made if not isinstance(made[key], dict)]
+        if shown:
+            rows.append(Row(run["method"], [Cell(str(run["seed"])), Cell("; ".join(shown))]))
+    if not rows:
+        return ""
+    # Stable: methods in the order of the table, tuning first.
+    order = report_data.methods(results)
+    rows.sort(key=lambda row: order.index(row.name))
+    text = f"Chosen on: {results.get('tuned_on') or report_tables.DASH}."
+    table = report_html.table(("method", "seed", "choice"), rows)
+    return report_html.folded("Every choice", paragraph(text) + table)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_short, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def losses(results: Results, history: History) -> str:

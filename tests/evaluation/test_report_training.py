@@ -1,5 +1,7 @@
 """Training sections: which curves are drawn, and that absent ones are left out."""
 
+import re
+
 from calib_jax.evaluation import report_training
 
 RESULTS = {"table": [{"method": "a"}, {"method": "b"}], "runs": []}
@@ -31,3 +33,21 @@ def test_legend_names_only_methods_with_a_curve():
     html = report_training.singular_values(RESULTS, make_history(smallest_singular_value=0.1))
     assert "</svg>a</li>" in html and "</svg>b</li>" not in html
     assert "Image projection" not in html
+
+
+def test_every_choice_is_told_in_the_order_of_the_table():
+    tuning = {"b": {"chosen": "0.001", "metric": "nll", "trials": []}}
+    runs = [
+        {"method": "b", "seed": 3, "chosen": {"l2": 0.0123456, "nll": {"1": 2.0}}},
+        {"method": "a", "seed": 3, "combination": {"of": "b", "seeds": [3, 4], "alpha": 0.7}},
+        {"method": "a", "seed": 4},
+    ]
+    html = report_training.choices(RESULTS | {"tuning": tuning, "runs": runs, "tuned_on": "<x>"})
+    cells = re.findall(r"<th scope=\"row\">(.*?)</th><td>(.*?)</td><td>(.*?)</td>", html)
+    assert cells == [
+        ("a", "3", "of b; seeds 3, 4; alpha 0.7"),
+        ("b", "all", "trial 0.001, by nll"),
+        ("b", "3", "l2 0.01235"),
+    ]
+    assert "Chosen on: &lt;x&gt;." in html
+    assert report_training.choices(RESULTS) == ""
