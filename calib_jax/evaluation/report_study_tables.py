@@ -79,12 +79,14 @@ def _outcome(study: Mapping[str, Any], experiment: Experiment) -> Block:
             points.append(f"{text}: {leaders[0]} ({value} %){rest}.")
     points += [_order_in_words(experiment["order"]), _calibrated(study, experiment)]
     better, certain = experiment["better"]["beats"], experiment["better"]["certain"]
-    points.append(
-        f"Better than each of {', '.join(study['baselines'])} in OOD accuracy and OOD ECE at once "
-        "(✓: by both whole intervals): "
-        + (", ".join(f"{m} (✓)" if m in certain else m for m in better) or "none")
-        + "."
-    )
+    rivals = [name for name in study["baselines"] if name in study["calibrated"]]
+    if rivals:
+        points.append(
+            f"Better than each of {', '.join(rivals)} in OOD accuracy and OOD ECE at once "
+            "(✓: by both whole intervals): "
+            + (", ".join(f"{m} (✓)" if m in certain else m for m in better) or "none")
+            + "."
+        )
     return Block(_title(experiment), points=[point for point in points if point])
 
 

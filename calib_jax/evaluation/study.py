@@ -39,8 +39,9 @@ def collect_study(
 
     For each experiment: its table, data, seeds and machine; `paired`, the differences to each
     baseline; `order`, the published order in OOD accuracy; `ranking`, the methods by OOD ECE;
-    `leaders`, those that may be the best; `better`, those better than every baseline in OOD
-    accuracy and OOD ECE at once; `tuning`, the trials of each method, where the results have them.
+    `leaders`, those that may be the best; `better`, those better in OOD accuracy and OOD ECE at
+    once than each of `calibrated` among the baselines; `tuning`, the trials of each method, where
+    the results have them.
 
     Args:
         results: `results.json` of each experiment by its name; may have `tuning`: for each method
@@ -64,14 +65,19 @@ def collect_study(
         "baselines": list(baselines),
         "calibrated": list(calibrated),
         "experiments": {
-            name: _experiment(name, result, order, baselines) for name, result in results.items()
+            name: _experiment(name, result, order, baselines, calibrated)
+            for name, result in results.items()
         },
         "published": [row._asdict() for row in published],
     }
 
 
 def _experiment(
-    name: str, results: Mapping[str, Any], order: Sequence[str], baselines: Sequence[str]
+    name: str,
+    results: Mapping[str, Any],
+    order: Sequence[str],
+    baselines: Sequence[str],
+    calibrated: Sequence[str],
 ) -> dict[str, Any]:
     report_data.check(results)
     runs = results["runs"]
@@ -82,22 +88,23 @@ def _experiment(
         paired[baseline] = [
             row | is_better({key: row[key] for key in (ACCURACY, CALIBRATION)}) for row in rows
         ]
+    rivals = {name: rows for name, rows in paired.items() if name in calibrated}
     return {key: results.get(key) for key in _KEPT} | {
         "name": name,
         "paired": paired,
         "order": order_check(runs, order, ACCURACY),
         "ranking": ranking(runs, CALIBRATION),
         "leaders": {key: best_methods(runs, key) for key in (ACCURACY, CALIBRATION)},
-        "better": {level: _better(paired, level) for level in ("beats", "certain")},
+        "better": {level: _better(rivals, level) for level in ("beats", "certain")},
         "tuning": _tuning(name, results.get("tuning") or {}),
     }
 
 
-def _better(paired: Mapping[str, Sequence[Mapping[str, Any]]], level: str) -> list[str]:
-    """The methods other than the baselines that are better than each of them."""
-    wins = [{row["method"] for row in rows if row[level]} for rows in paired.values()]
-    others = [row["method"] for row in next(iter(paired.values()), ())]
-    return [m for m in others if m not in paired and all(m in won for won in wins)]
+def _better(rivals: Mapping[str, Sequence[Mapping[str, Any]]], level: str) -> list[str]:
+    """The methods that are better than each of the rivals."""
+    wins = [{row["method"] for row in rows if row[level]} for rows in rivals.values()]
+    others = [row["method"] for row in next(iter(rivals.values()), ())]
+    return [m for m in others if m not in rivals and all(m in won for won in wins)]
 
 
 def _tuning(name: str, tuning: Mapping[str, Any]) -> dict[str, Any]:

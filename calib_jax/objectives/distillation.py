@@ -93,13 +93,27 @@ class SelfDistillation(TeacherTerm):
 
 @dataclasses.dataclass(kw_only=True)
 class StaticDistillation(Term):
-    """Distillation of the pairs from the frozen start model: CaRot's loss without its EMA."""
+    """Distillation of the pairs from the frozen start model: CaRot's loss without its EMA.
+
+    Attributes:
+        temperature: Divides the start model's logits alone. Above 1 the student learns its order of
+            the pairs, but less of its confidence.
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained", "captions"})
 
+    temperature: float = 1.0
+
+    def validate(self) -> None:
+        """Raises a ConfigError for a temperature that is not a finite number above 0."""
+        super().validate()
+        _check_temperature(self.temperature)
+
     def __call__(self, views: Views) -> Float[Array, " b"]:
         """The loss of each pair, in nats (`self_distillation_loss`)."""
-        return self_distillation_loss(views.student, views.pretrained)
+        start = views.pretrained
+        softened = dataclasses.replace(start, logit_scale=start.logit_scale / self.temperature)
+        return self_distillation_loss(views.student, softened)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -121,11 +135,7 @@ class LogitDistillation(Term):
     def validate(self) -> None:
         """Raises a ConfigError for a temperature that is not a finite number above 0."""
         super().validate()
-        if not 0 < self.temperature < math.inf:
-            raise ConfigError(
-                f"temperature: got {self.temperature}, expected a finite number > 0. "
-                "Use 1.0 to leave the logits as they are."
-            )
+        _check_temperature(self.temperature)
 
     def __call__(self, views: Views) -> Float[Array, " b"]:
         """The divergence of each example, in nats."""
@@ -135,3 +145,11 @@ class LogitDistillation(Term):
         )
         target = head.logits(views.pretrained_image_features)
         return kl_divergence(target, views.logits, temperature=self.temperature)
+
+
+def _check_temperature(temperature: float) -> None:
+    if not 0 < temperature < math.inf:
+        raise ConfigError(
+            f"temperature: got {temperature}, expected a finite number > 0. "
+            "Use 1.0 to leave the logits as they are."
+        )

@@ -1,5 +1,6 @@
 """The study's methods, each with as many trials: four learning rates, all else at its default."""
 
+import dataclasses
 from collections.abc import Callable
 
 from calib_jax.evaluation.combination import (
@@ -20,12 +21,13 @@ from calib_jax.methods.baselines import (
     pair_distilled,
     zero_shot,
 )
-from calib_jax.methods.compositions import averaged, born_again
+from calib_jax.methods.compositions import averaged, born_again, without
 from calib_jax.methods.method import Method
 from calib_jax.methods.ours import ours
 from calib_jax.methods.probes import linear_probe, lp_ft
 from calib_jax.methods.robust import carot, dive, flyp, starft, tracer
-from calib_jax.objectives.spectral import SmallestSingularValue
+from calib_jax.objectives.spectral import OrthogonalProjection, SmallestSingularValue
+from calib_jax.optim.teacher import FrozenTeacher
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 STEPS = 72
@@ -35,15 +37,36 @@ ORDER = ("finetune", "lp_ft", "flyp", "lipsum_ft", "carot", "tracer")
 """The published order in OOD accuracy, the worst first."""
 
 
-def carot_direct(*, learning_rate: float, warmup_steps: int) -> Method:
+def study_carot(learning_rate: float, *, squared: bool = False) -> Method:
+    """CaRot, whose teacher moves 36 times; the paper's, every 500 of 25,030 steps, 51 times."""
+    return carot(learning_rate=learning_rate, warmup_steps=WARM_UP, squared=squared, update_every=2)
+
+
+def carot_direct(learning_rate: float) -> Method:
     """CaRot with the smallest singular value of the features itself for its orthogonality."""
-    method = carot(learning_rate=learning_rate, warmup_steps=warmup_steps, update_every=2)
-    del method.terms["orthogonality"]
+    method = without(study_carot(learning_rate), "orthogonality")
     method.terms["smallest_singular_value"] = SmallestSingularValue(weight=1.0)
     return method
 
 
+def carot_frozen(learning_rate: float) -> Method:
+    """CaRot, taught by the model that it starts from."""
+    return dataclasses.replace(study_carot(learning_rate), teacher=FrozenTeacher())
+
+
+def tracer_constrained(learning_rate: float) -> Method:
+    """TRACER with CaRot's constraint, its teacher for the result: our first guess, set blindly."""
+    method = tracer(learning_rate=learning_rate, warmup_steps=WARM_UP)
+    method.terms["orthogonality"] = OrthogonalProjection(weight=0.2)
+    method.keeps = "teacher"
+    return method
+
+
 MAKERS: dict[str, Callable[[float], Method]] = {
+    # A head alone takes larger steps: 1e-3 to 3e-2 around the paper's 1e-2.
+    "gradient_probe": lambda r: linear_probe(
+        solver="gradient", learning_rate=30 * r, warmup_steps=WARM_UP
+    ),
     "finetune": lambda r: finetune(learning_rate=r, warmup_steps=WARM_UP),
     "label_smoothing": lambda r: finetune(
         learning_rate=r, warmup_steps=WARM_UP, label_smoothing=0.1
@@ -56,13 +79,19 @@ MAKERS: dict[str, Callable[[float], Method]] = {
     "car_ft": lambda r: car_ft(learning_rate=r, warmup_steps=WARM_UP),
     "lipsum_ft": lambda r: lipsum_ft(learning_rate=r, warmup_steps=WARM_UP),
     "flyp": lambda r: flyp(learning_rate=r, warmup_steps=WARM_UP),
+    "flyp_smoothed": lambda r: flyp(learning_rate=r, warmup_steps=WARM_UP, label_smoothing=0.1),
     "flyp_masked": lambda r: flyp(learning_rate=r, warmup_steps=WARM_UP, mask_duplicates=True),
     "starft": lambda r: starft(learning_rate=r, warmup_steps=WARM_UP),
     "dive": lambda r: dive(learning_rate=r, warmup_steps=WARM_UP),
-    # The teacher moves 36 times; the paper's, every 500 of 25,030 steps, 51 times.
-    "carot": lambda r: carot(learning_rate=r, warmup_steps=WARM_UP, update_every=2),
-    "carot_direct": lambda r: carot_direct(learning_rate=r, warmup_steps=WARM_UP),
+    "carot": study_carot,
+    "carot_direct": carot_direct,
+    "carot_squared": lambda r: study_carot(r, squared=True),
+    "carot_frozen": carot_frozen,
+    "carot_no_orthogonality": lambda r: without(study_carot(r), "orthogonality"),
+    "carot_no_cross_projection": lambda r: without(study_carot(r), "cross_projection"),
+    "carot_no_distillation": lambda r: without(study_carot(r), "self_distillation"),
     "tracer": lambda r: tracer(learning_rate=r, warmup_steps=WARM_UP),
+    "tracer_constrained": tracer_constrained,
     "ours": lambda r: ours(learning_rate=r, warmup_steps=WARM_UP),
     "pair_distilled": lambda r: pair_distilled(learning_rate=r, warmup_steps=WARM_UP),
     # The last 20 steps of 72; the recipe's 0.999 would keep 93 % of the start.
@@ -88,6 +117,7 @@ def weight_space() -> dict[str, Combination]:
         "wise_flyp": WiseFT(of="flyp"),
         "wise_carot": WiseFT(of="carot"),
         "wise_tracer": WiseFT(of="tracer"),
+        "wise_ours": WiseFT(of="ours"),
         "soup": Soup(of="finetune"),
         "greedy_soup": Soup(of="finetune", num_models=3, greedy=True),
         "model_stock": ModelStock(of="finetune"),

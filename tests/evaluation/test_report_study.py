@@ -128,7 +128,7 @@ def test_markdown_in_short():
         "- Published order in OOD accuracy (finetune < flyp < carot): of 2 steps: holds 1, "
         "reversed 1, undecided 0; Kendall's tau +0.33.",
         "- OOD ECE, of 4 methods: carot is number 2.",
-        "- Better than each of flyp, carot in OOD accuracy and OOD ECE at once (✓: by both whole "
+        "- Better than each of carot in OOD accuracy and OOD ECE at once (✓: by both whole "
         "intervals): <new|er> (✓).",
     ]
     assert "| CIFAR & co | 4 | 0, 1, 2 | 2 | 2 × H100 | 1 | 1 min 30 s |" in text

@@ -64,13 +64,20 @@ def test_a_study_is_json_and_holds_the_comparisons():
     assert (flyp["carot"]["beats"], flyp["carot"]["certain"]) == (True, False)
     carot = {row["method"]: row for row in got["paired"]["carot"]}
     assert carot["newer"]["certain"] and not carot["new"]["certain"]  # +1/8 twice; +1/8, +1/4
-    # Against FLYP +3/8 and +1/8: two seeds cannot tell.
-    assert got["better"] == {"beats": ["new", "newer"], "certain": []}
+    assert got["better"] == {"beats": ["new", "newer"], "certain": ["newer"]}
     assert got["order"]["missing"] == ["finetune", "lp_ft", "tracer"]
     assert [row["method"] for row in got["ranking"]][:2] == ["new", "newer"]
     assert got["leaders"]["ood_accuracy"][0] == "new"
     assert got["tuning"] == TUNING and study["experiments"]["again"]["tuning"] == {}
     assert study["published"][-1]["method"] == "TRACER"
+
+
+def test_the_better_ones_are_better_than_each_rival():
+    study = collect({"tiny": RESULTS}, calibrated=("flyp", "carot", "not run"))
+    # Against FLYP +3/8 and +1/8: two seeds cannot tell.
+    assert study["experiments"]["tiny"]["better"] == {"beats": ["new", "newer"], "certain": []}
+    study = collect({"tiny": RESULTS}, calibrated=("flyp",))
+    assert study["experiments"]["tiny"]["better"]["beats"] == ["carot", "new", "newer"]
 
 
 def test_without_baselines_nobody_is_better():

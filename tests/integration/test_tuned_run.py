@@ -15,7 +15,6 @@ from calib_jax.evaluation.predict import Predictor
 from calib_jax.experiment import Tuning
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.compositions import averaged, born_again
-from calib_jax.methods.ours import ours
 from calib_jax.methods.probes import linear_probe, lp_ft
 from calib_jax.models.weights.export import write_model
 from calib_jax.run import run
@@ -23,8 +22,8 @@ from calib_jax.texts import read_texts
 from calib_jax.training import loop
 from calib_jax.training.loop import Training
 
-METHODS = ["zero_shot", "linear_probe", "probe", "averaged", "born_again", "ours"]
-ROWS = ["wise_ft", "soup", "ours_teacher"]
+METHODS = ["zero_shot", "linear_probe", "probe", "averaged", "born_again"]
+ROWS = ["wise_ft", "soup", "teacher"]
 
 
 def probe(learning_rate):
@@ -57,7 +56,6 @@ def experiment(tiny_experiment, tiny_model, tmp_path_factory):
             "born_again": born_again(
                 lp_ft(learning_rate=1e-3, warmup_steps=1, probe_learning_rate=0.5)
             ),
-            "ours": ours(learning_rate=1e-3, warmup_steps=1),
         },
         tuning=Tuning(
             trials={
@@ -68,7 +66,7 @@ def experiment(tiny_experiment, tiny_model, tmp_path_factory):
         weight_space={
             "wise_ft": WiseFT(of="born_again", alphas=(0.0, 0.5, 1.0)),
             "soup": Soup(of="averaged"),
-            "ours_teacher": TeacherOf(of="ours"),
+            "teacher": TeacherOf(of="averaged"),
         },
         seeds=(7, 2),
     )
@@ -154,7 +152,7 @@ def test_the_results_have_every_row_and_the_tuning(finished):
     assert steps.pop("linear_probe") > 4  # iterations of L-BFGS
     assert steps == {
         **dict.fromkeys(("zero_shot", *ROWS), 0),
-        **{"probe": 2, "averaged": 4, "born_again": 2, "ours": 4},
+        **{"probe": 2, "averaged": 4, "born_again": 2},
     }
 
 
@@ -168,7 +166,7 @@ def test_the_best_trial_goes_on_to_be_the_method(finished):
     assert scores[best] == cell(results, "averaged", 7)["metrics"]["validation"]["nll"]
     parts = ["warm_start", "taught_by.warm_start", "taught_by"]
     kept = ["probe.fair", f"averaged.{best}", *(f"born_again.{part}" for part in parts)]
-    kept += ["born_again", "ours"]
+    kept.append("born_again")
     lost = ["probe.broken", f"averaged.{worst}"]
     expected = [*((name, 7) for name in (*kept, *lost)), *((name, 2) for name in kept)]
     assert sorted(seen.trained) == sorted(expected)
@@ -239,7 +237,7 @@ def test_rows_of_weights_say_what_they_are_made_of(finished):
         assert curve["1.0"] == nll["born_again"]
         # The start is the pre-trained model with its zero-shot head, not the probe.
         assert curve["0.0"] == pytest.approx(nll["zero_shot"], rel=1e-5)
-        assert nll["ours_teacher"] == nll["ours"]
+        assert nll["teacher"] == nll["averaged"]
     assert cell(results, "soup", 7)["combination"] == {"of": "averaged", "seeds": [7, 2]}
 
 

@@ -143,11 +143,15 @@ def test_a_teacher_term_must_say_what_it_learns():
         TeacherTerm()
 
 
-def test_static_distillation_learns_from_the_start(views_of, pairs):
-    student, start = pairs(8, scale=14.0), pairs(9)
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_static_distillation_learns_from_the_softened_start(views_of, pairs, temperature):
+    """The student's own logits are not softened."""
+    student, start = pairs(8, scale=14.0), pairs(9, scale=20.0)
     views = views_of(6, step=0, student=embeddings(student), pretrained=embeddings(start))
-    expected = soft_cross_entropy_by_loop(student, start)
-    np.testing.assert_allclose(StaticDistillation()(views), expected, rtol=1e-5)
+    softened = pairs(9, scale=20.0 / temperature)
+    expected = soft_cross_entropy_by_loop(student, softened)
+    term = StaticDistillation(temperature=temperature)
+    np.testing.assert_allclose(term(views), expected, rtol=1e-5)
     assert StaticDistillation.needs == {"pretrained", "captions"}
 
 
@@ -219,8 +223,9 @@ def test_logit_distillation_has_the_head_and_the_images_of_the_start(views_of):
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_temperature_out_of_range(temperature):
+@pytest.mark.parametrize("term", [LogitDistillation, StaticDistillation])
+def test_a_temperature_out_of_range(term, temperature):
     message = rf"^temperature: got {temperature}, expected a finite number > 0\. Use 1\.0"
     with pytest.raises(ConfigError, match=message):
-        LogitDistillation(temperature=temperature).validate()
-    LogitDistillation().validate()
+        term(temperature=temperature).validate()
+    term().validate()
