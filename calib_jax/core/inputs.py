@@ -1,4 +1,4 @@
-"""What every metric asks of its arrays, and the one-line errors when it does not get it.
+"""What metrics and calibrators ask of their arrays, and the one-line errors where they miss it.
 
 The checks look at row extrema and row sums only: no temporary as large as the split.
 """
@@ -60,27 +60,68 @@ def check_finite(values: np.ndarray, *, name: str) -> None:
     )
 
 
-def check_matrix(values: np.ndarray, labels: np.ndarray, *, name: str) -> None:
-    """Nothing, if `values` [n c] is finite and `labels` [n] name its columns.
+def check_shapes(values: np.ndarray, labels: np.ndarray, *, name: str) -> None:
+    """Nothing, if `values` is a matrix [n c] of numbers with one entry of `labels` per row.
 
     Raises:
-      DataError: for a wrong shape, an empty split, NaN or infinity, a label outside [0, c).
+      DataError: for a wrong shape, an empty split, or values that are not real numbers.
     """
+    _check_rows(values, name=name)
+    check_same_length(values, labels, names=(name, "labels"))
+
+
+def _check_rows(values: np.ndarray, *, name: str) -> None:
     if values.ndim != 2 or values.shape[1] == 0:
         raise errors.DataError(
             f"{name}: got shape {values.shape}, expected (examples, classes). "
             "Pass one row per example."
         )
-    check_same_length(values, labels, names=(name, "labels"))
-    check_finite(values, name=name)
-    num_classes = values.shape[1]
+    if not np.can_cast(values.dtype, np.float64, "same_kind"):
+        raise errors.DataError(
+            f"{name}: got dtype {values.dtype}, expected real numbers. "
+            "Convert the array to float32."
+        )
+
+
+def check_labels(labels: np.ndarray, *, num_classes: int, name: str = "labels") -> None:
+    """Nothing, if every entry is the number of a class.
+
+    Raises:
+      DataError: for numbers that are no integers, or a class outside [0, num_classes).
+    """
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise errors.DataError(
+            f"{name}: got dtype {labels.dtype}, expected integers. Pass the number of a class."
+        )
     outside = (labels < 0) | (labels >= num_classes)
     if outside.any():
         row = int(np.argmax(outside))
         raise errors.DataError(
-            f"labels: got {labels[row]} at [{row}], expected a class in [0, {num_classes}). "
+            f"{name}: got {labels[row]} at [{row}], expected a class in [0, {num_classes}). "
             "Drop padding rows and number the labels like the columns."
         )
+
+
+def check_matrix(values: np.ndarray, labels: np.ndarray, *, name: str) -> None:
+    """Nothing, if `values` [n c] is finite and `labels` [n] name its columns.
+
+    Raises:
+      DataError: as `check_shapes` and `check_labels`, and for NaN or infinity.
+    """
+    check_shapes(values, labels, name=name)
+    check_finite(values, name=name)
+    check_labels(labels, num_classes=values.shape[1])
+
+
+def check_unlabelled(values: np.ndarray, *, name: str) -> None:
+    """Nothing, if there is one row of finite numbers an example, and an example.
+
+    Raises:
+      DataError: for a wrong shape, an empty split, NaN or infinity.
+    """
+    _check_rows(values, name=name)
+    check_not_empty(values, name=name)
+    check_finite(values, name=name)
 
 
 def check_probs(probs: np.ndarray, labels: np.ndarray) -> None:

@@ -3,48 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from calib_jax.core.numerics import softmax
 from calib_jax.core.types import Predictions
 from calib_jax.metrics import calibration, classification
+from calib_jax.metrics.outcomes import Outcomes, of_logits
 
 NUM_BINS = 15
 
 
-def classification_metrics(predictions: Predictions) -> dict[str, float]:
+def classification_metrics(split: Predictions | Outcomes) -> dict[str, float]:
     """Every accuracy and calibration metric of one split; fractions in 0..1, NLL in nats."""
-    logits, labels = predictions.logits, predictions.labels
-    probs = softmax(logits)
-    confidence, _ = calibration.top_label(probs, labels)
+    outcomes = _outcomes(split)
+    confidence, correct = outcomes.confidence, outcomes.correct
+    error = functools.partial(calibration.calibration_error, confidence, correct)
+    classes = (outcomes.predicted, outcomes.labels)
+    num_classes = outcomes.num_classes
     return {
-        "accuracy": classification.accuracy(logits, labels),
-        "top5_accuracy": classification.top_k_accuracy(logits, labels, k=5),
-        "nll": classification.negative_log_likelihood(logits, labels),
-        "brier": classification.brier_score(probs, labels),
-        "ece_10": calibration.expected_calibration_error(probs, labels, num_bins=10),
-        "ece_15": calibration.expected_calibration_error(probs, labels, num_bins=NUM_BINS),
-        "adaptive_ece": calibration.adaptive_calibration_error(probs, labels, num_bins=NUM_BINS),
-        "classwise_ece": calibration.classwise_calibration_error(probs, labels, num_bins=NUM_BINS),
-        "mce": calibration.maximum_calibration_error(probs, labels, num_bins=NUM_BINS),
-        "mean_confidence": float(np.mean(confidence)),
+        "accuracy": float(correct.mean()),
+        "top5_accuracy": float((outcomes.rank < 5).mean()),
+        "balanced_accuracy": classification.balanced_accuracy(*classes, num_classes=num_classes),
+        "macro_f1": classification.macro_f1(*classes, num_classes=num_classes),
+        "nll": float(outcomes.nll.mean()),
+        "brier": float(outcomes.brier.mean()),
+        "ece_10": error(num_bins=10),
+        "ece_15": error(num_bins=NUM_BINS),
+        "adaptive_ece": error(num_bins=NUM_BINS, binning="mass"),
+        "classwise_ece": outcomes.classwise_calibration_error,
+        "mce": error(num_bins=NUM_BINS, norm="max"),
+        "mean_confidence": float(confidence.mean()),
     }
 
 
-def reliability(predictions: Predictions) -> dict[str, list[float | None]]:
+def reliability(split: Predictions | Outcomes) -> dict[str, list[float | None]]:
     """The reliability diagram: edges, counts, mean confidence, accuracy; None where empty."""
-    confidence, correct = calibration.top_label(softmax(predictions.logits), predictions.labels)
-    bins = calibration.reliability_bins(confidence, correct, num_bins=NUM_BINS)
+    outcomes = _outcomes(split)
+    bins = calibration.reliability_bins(outcomes.confidence, outcomes.correct, num_bins=NUM_BINS)
     return {
         field.name: [
             None if math.isnan(value) else float(value) for value in getattr(bins, field.name)
         ]
         for field in dataclasses.fields(bins)
     }
+
+
+def _outcomes(split: Predictions | Outcomes) -> Outcomes:
+    if isinstance(split, Outcomes):
+        return split
+    return of_logits(split.logits, split.labels, num_bins=NUM_BINS)
 
 
 def summary(

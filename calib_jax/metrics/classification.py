@@ -1,12 +1,15 @@
-"""Accuracy and proper scoring rules of a whole split."""
+"""Accuracy and proper scoring rules of a whole split.
+
+Each reads its matrix once; for several numbers of one split, `outcomes` reads it once for all.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from calib_jax.core import errors, numerics
-from calib_jax.metrics import inputs
+from calib_jax.core import errors, inputs
+from calib_jax.metrics import outcomes
 
 
 def accuracy(logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> float:
@@ -35,16 +38,7 @@ def top_k_accuracy(
     """
     if k < 1:
         raise errors.ConfigError(f"k: got {k}, expected at least 1. Use k=1 for top-1 accuracy.")
-    inputs.check_matrix(logits, labels, name="logits")
-    num_rows, num_classes = logits.shape
-    classes = np.arange(num_classes)
-    num_correct = 0
-    for rows in numerics.row_blocks(num_rows, num_classes):
-        block, label = logits[rows], labels[rows, None]
-        own = np.take_along_axis(block, label, axis=1)
-        ahead = (block > own) | ((block == own) & (classes < label))
-        num_correct += int((ahead.sum(axis=1) < k).sum())
-    return num_correct / num_rows
+    return float((outcomes.of_logits(logits, labels).rank < k).mean())
 
 
 def negative_log_likelihood(
@@ -57,10 +51,7 @@ def negative_log_likelihood(
     Raises:
       DataError: as `accuracy`.
     """
-    inputs.check_matrix(logits, labels, name="logits")
-    own = logits[np.arange(len(labels)), labels].astype(np.float64)
-    below_max = logits.max(axis=1).astype(np.float64) - own
-    return float((below_max + np.log(numerics.sum_exp_from_max(logits))).mean())
+    return float(outcomes.of_logits(logits, labels).nll.mean())
 
 
 def brier_score(probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> float:
@@ -72,10 +63,61 @@ def brier_score(probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) 
     Raises:
       DataError: as `accuracy`, and for rows that are not distributions.
     """
-    inputs.check_probs(probs, labels)
-    squares = 0.0
-    for rows in numerics.row_blocks(*probs.shape):
-        residual = probs[rows].astype(np.float64)
-        residual[np.arange(len(residual)), labels[rows]] -= 1
-        squares += float(np.vdot(residual, residual))
-    return squares / len(labels)
+    return float(outcomes.of_probs(probs, labels).brier.mean())
+
+
+def per_class_accuracy(
+    predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], *, num_classes: int
+) -> Float[np.ndarray, " c"]:
+    """Fraction of each class's examples that are predicted as it (its recall), in [0, 1].
+
+    NaN for a class without an example.
+
+    Raises:
+      DataError: for an empty split, mismatched shapes or a class outside [0, num_classes).
+    """
+    hits, examples, _ = _counts(predicted, labels, num_classes=num_classes)
+    return hits / np.where(examples > 0, examples, np.nan)
+
+
+def balanced_accuracy(
+    predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], *, num_classes: int
+) -> float:
+    """Mean of `per_class_accuracy` over the classes that have an example, in [0, 1].
+
+    Every class counts the same, however rare; scikit-learn's `balanced_accuracy_score`.
+
+    Raises:
+      DataError: as `per_class_accuracy`.
+    """
+    return float(np.nanmean(per_class_accuracy(predicted, labels, num_classes=num_classes)))
+
+
+def macro_f1(
+    predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], *, num_classes: int
+) -> float:
+    """Mean F1 score, in [0, 1], of the classes that are a label or a prediction somewhere.
+
+    `F1_k = 2 hits_k / (examples_k + predictions_k)`, the harmonic mean of precision and recall;
+    scikit-learn's `f1_score(average="macro")`.
+
+    Raises:
+      DataError: as `per_class_accuracy`.
+    """
+    hits, examples, predictions = _counts(predicted, labels, num_classes=num_classes)
+    total = examples + predictions
+    return float((2 * hits[total > 0] / total[total > 0]).mean())
+
+
+def _counts(
+    predicted: np.ndarray, labels: np.ndarray, *, num_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hits, examples and predictions of every class."""
+    inputs.check_same_length(predicted, labels, names=("predicted", "labels"))
+    inputs.check_labels(predicted, num_classes=num_classes, name="predicted")
+    inputs.check_labels(labels, num_classes=num_classes)
+    hits, examples, predictions = (
+        np.bincount(classes, minlength=num_classes)
+        for classes in (labels[predicted == labels], labels, predicted)
+    )
+    return hits, examples, predictions

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
+from calib_jax.core import inputs
 from calib_jax.core.errors import ConfigError, DataError
-from calib_jax.metrics import inputs
 
 Kind = Literal["pearson", "spearman"]
 NUM_RESAMPLES = 2_000

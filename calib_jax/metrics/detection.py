@@ -12,8 +12,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from calib_jax.core import errors
-from calib_jax.metrics import inputs
+from calib_jax.core import errors, inputs
 
 Positive = Literal["id", "ood"]
 

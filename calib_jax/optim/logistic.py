@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from calib_jax.core import inputs
 from calib_jax.core.errors import ConfigError, DataError, TrainingError
-from calib_jax.metrics import inputs
 from calib_jax.metrics.classification import accuracy, negative_log_likelihood
 
 

@@ -4,8 +4,7 @@ tests would stop a mismatch before the public functions saw it."""
 import numpy as np
 import pytest
 
-from calib_jax.core import errors
-from calib_jax.metrics import inputs
+from calib_jax.core import errors, inputs
 
 PROBS = np.array([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]])
 LABELS = np.array([2, 0])
@@ -76,3 +75,35 @@ def test_binary():
 def test_num_bins():
     with pytest.raises(errors.ConfigError, match="num_bins: got 0, expected at least 1"):
         inputs.check_num_bins(0)
+
+
+@pytest.mark.parametrize("dtype", [complex, object, str])
+def test_no_numbers(dtype):
+    with pytest.raises(errors.DataError, match=r"^logits: got dtype .*, expected real numbers"):
+        inputs.check_matrix(PROBS.astype(dtype), LABELS, name="logits")
+
+
+def test_labels_are_integers():
+    for dtype in (float, bool):
+        with pytest.raises(errors.DataError, match=r"^labels: got dtype .*, expected integers"):
+            inputs.check_labels(LABELS.astype(dtype), num_classes=3)
+    with pytest.raises(errors.DataError, match=r"^predicted: got 2 at \[0\], expected a class in"):
+        inputs.check_labels(LABELS, num_classes=2, name="predicted")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_rows_without_labels(value):
+    rows = np.ones((2, 3))
+    inputs.check_unlabelled(rows, name="zero_shot")
+    rows[1, 2] = value
+    with pytest.raises(
+        errors.DataError, match=rf"^zero_shot: got {value} at \[1, 2\]"
+    ):
+        inputs.check_unlabelled(rows, name="zero_shot")
+    for bad in (rows[0], rows[:, :0]):
+        with pytest.raises(
+            errors.DataError, match=r"^x: got shape .* expected \(exampl"
+        ):
+            inputs.check_unlabelled(bad, name="x")
+    with pytest.raises(errors.DataError, match="^x: got 0 examples, expected at least 1"):
+        inputs.check_unlabelled(rows[:0], name="x")

@@ -5,9 +5,12 @@ import statistics
 
 import numpy as np
 import pytest
+import sklearn.metrics
 
 from calib_jax.core.types import Predictions
 from calib_jax.evaluation import shifts
+from calib_jax.metrics import calibration
+from calib_jax.metrics.outcomes import of_logits
 
 RNG = np.random.default_rng(0)
 
@@ -45,7 +48,24 @@ def test_metrics_of_a_split():
             abs((confidence - is_right)[bins == b].sum()) / 40 for b in range(1, num_bins + 1)
         )
         assert got[key] == pytest.approx(ece)
-    assert set(got) >= {"adaptive_ece", "classwise_ece", "mce"}
+    predicted = probs.argmax(axis=1)
+    balanced = sklearn.metrics.balanced_accuracy_score(given.labels, predicted)
+    assert got["balanced_accuracy"] == pytest.approx(balanced)
+    macro_f1 = sklearn.metrics.f1_score(given.labels, predicted, average="macro")
+    assert got["macro_f1"] == pytest.approx(macro_f1)
+    for key, metric in (
+        ("adaptive_ece", calibration.adaptive_calibration_error),
+        ("classwise_ece", calibration.classwise_calibration_error),
+        ("mce", calibration.maximum_calibration_error),
+    ):
+        assert got[key] == pytest.approx(metric(probs, given.labels, num_bins=15))
+
+
+def test_a_split_that_was_read_before_is_not_read_again():
+    given = predictions()
+    read = of_logits(given.logits, given.labels)
+    assert shifts.classification_metrics(read) == shifts.classification_metrics(given)
+    assert shifts.reliability(read) == shifts.reliability(given)
 
 
 def test_reliability_is_json_whose_empty_bins_are_none():

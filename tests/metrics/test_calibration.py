@@ -22,6 +22,9 @@ ALL = {
 }
 
 
+VECTORS = calibration.top_label(PROBS, LABELS)
+
+
 def gaps_by_loop(confidence, correct, num_bins):
     """(share, gap) of every bin that holds an example."""
     gaps = []
@@ -173,6 +176,139 @@ def test_bad_input(name):
 def test_confidence_outside(value):
     with pytest.raises(errors.DataError, match=rf"confidence: got {value} at \[1\], expected a pr"):
         calibration.reliability_bins(np.array([0.5, value]), np.ones(2, bool), num_bins=5)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+@pytest.mark.parametrize("num_bins", [1, 15, 300])
+def test_equal_mass_by_loop(norm, num_bins):
+    confidence, correct = VECTORS
+    gaps = [
+        (len(rows) / 257, abs(correct[rows].mean() - confidence[rows].mean()))
+        for rows in np.array_split(np.argsort(confidence), num_bins)
+        if len(rows)
+    ]
+    expected = {
+        "l1": sum(w * g for w, g in gaps),
+        "l2": sum(w * g**2 for w, g in gaps) ** 0.5,
+        "max": max(g for _, g in gaps),
+    }
+    value = calibration.calibration_error(
+        confidence, correct, num_bins=num_bins, norm=norm, binning="mass"
+    )
+    np.testing.assert_allclose(value, expected[norm], rtol=1e-9)
+
+
+@pytest.mark.parametrize("binning", ["width", "mass"])
+@pytest.mark.parametrize("num_bins", [1, 10, 256, 300])
+def test_debiased_by_loop(binning, num_bins):
+    confidence, correct = VECTORS
+    if binning == "mass":
+        members = np.array_split(np.argsort(confidence), num_bins)
+    else:
+        bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+        members = [np.flatnonzero(bins == b) for b in range(num_bins)]
+    total = 0
+    for rows in members:
+        if len(rows) > 1:
+            accuracy = correct[rows].mean()
+            noise = accuracy * (1 - accuracy) / (len(rows) - 1)
+            gap = accuracy - confidence[rows].mean()
+            total += len(rows) / 257 * (gap**2 - noise)
+    value = calibration.debiased_calibration_error(
+        confidence, correct, num_bins=num_bins, binning=binning
+    )
+    np.testing.assert_allclose(value, max(0, total) ** 0.5, rtol=1e-9)
+
+
+@pytest.mark.parametrize("num_bins", [1, 10])
+@pytest.mark.parametrize("batch_size", [1, 64, 512])
+def test_batch_average_by_loop(batch_size, num_bins):
+    confidence, correct = VECTORS
+    total = 0
+    for start in range(0, 257, batch_size):
+        rows = slice(start, start + batch_size)
+        gaps = gaps_by_loop(confidence[rows], correct[rows], num_bins)
+        total += len(confidence[rows]) * sum(w * g for w, g in gaps)
+    value = calibration.batch_averaged_calibration_error(
+        confidence, correct, batch_size=batch_size, num_bins=num_bins
+    )
+    np.testing.assert_allclose(value, total / 257, rtol=1e-9)
+
+
+def test_a_calibrated_model_passes_but_for_the_average_of_batches():
+    rng = np.random.default_rng(1)
+    confidence = rng.beta(5, 1.5, 50_000)
+    correct = rng.random(50_000) < confidence
+    assert calibration.calibration_error(confidence, correct) < 0.01
+    assert calibration.debiased_calibration_error(confidence, correct) < 0.005
+    assert calibration.batch_averaged_calibration_error(confidence, correct) > 0.03
+    assert calibration.batch_averaged_calibration_error(confidence, correct, batch_size=64) > 0.09
+
+
+@pytest.mark.parametrize("binning", ["width", "mass"])
+@pytest.mark.parametrize("num_bins", [1, 10, 300])
+def test_brier_decomposition_by_loop(binning, num_bins):
+    confidence, correct = VECTORS
+    parts = calibration.brier_decomposition(confidence, correct, num_bins=num_bins, binning=binning)
+    if binning == "mass":
+        members = np.array_split(np.argsort(confidence), num_bins)
+    else:
+        bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+        members = [np.flatnonzero(bins == b) for b in range(num_bins)]
+    reliability = resolution = residual = 0
+    for rows in members:
+        if len(rows):
+            p, y = confidence[rows], correct[rows].astype(float)
+            reliability += len(rows) / 257 * (p.mean() - y.mean()) ** 2
+            resolution += len(rows) / 257 * (y.mean() - correct.mean()) ** 2
+            residual += sum((p - p.mean()) ** 2 - 2 * (p - p.mean()) * (y - y.mean())) / 257
+    uncertainty = correct.mean() * (1 - correct.mean())
+    expected = (reliability, resolution, uncertainty, residual)
+    np.testing.assert_allclose(parts, expected, rtol=0, atol=1e-12)
+    score = np.mean((confidence - correct) ** 2)
+    total = parts.reliability - parts.resolution + parts.uncertainty + parts.residual
+    assert total == pytest.approx(score, abs=1e-15)
+
+
+@pytest.mark.parametrize("value", [0.3, 1.0])
+@pytest.mark.parametrize("correct", [True, False])
+def test_one_example(value, correct):
+    confidence, hits = np.array([value]), np.array([correct])
+    gap = pytest.approx(abs(value - correct))
+    for norm in ("l1", "l2", "max"):
+        for binning in ("width", "mass"):
+            error = calibration.calibration_error(confidence, hits, norm=norm, binning=binning)
+            assert error == gap
+    assert calibration.debiased_calibration_error(confidence, hits) == 0
+    assert calibration.batch_averaged_calibration_error(confidence, hits) == gap
+    parts = calibration.brier_decomposition(confidence, hits)
+    assert parts == pytest.approx((abs(value - correct) ** 2, 0, 0, 0))
+
+
+def test_fewer_examples_than_bins():
+    calibration.check_num_examples(15, num_bins=15)
+    with pytest.raises(errors.DataError, match="num_bins: got 15 bins for 14 examples, expected"):
+        calibration.check_num_examples(14, num_bins=15)
+
+
+def test_bad_vectors(monkeypatch):
+    for metric in (
+        calibration.calibration_error,
+        calibration.debiased_calibration_error,
+        calibration.batch_averaged_calibration_error,
+        calibration.brier_decomposition,
+    ):
+        with pytest.raises(
+            errors.DataError, match=r"confidence: got nan at \[0\], expected a prob"
+        ):
+            metric(np.full(2, np.nan), np.ones(2, bool))
+        with pytest.raises(errors.ConfigError, match="num_bins: got 0, expected at least 1"):
+            metric(*VECTORS, num_bins=0)
+    with pytest.raises(errors.ConfigError, match="batch_size: got 0, expected at least 1"):
+        calibration.batch_averaged_calibration_error(*VECTORS, batch_size=0)
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
+    with pytest.raises(errors.ConfigError, match="binning: got 'mess', expected 'width' or 'mass'"):
+        calibration.calibration_error(*VECTORS, binning="mess")
 
 
 def test_unknown_norm(monkeypatch):

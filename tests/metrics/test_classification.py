@@ -29,7 +29,7 @@ def test_golden(shared):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("block", [7, 1 << 20])
+@pytest.mark.parametrize("block", [70, 1 << 20])
 def test_loops(dtype, block, monkeypatch):
     monkeypatch.setattr(numerics, "BLOCK_ELEMENTS", block)
     logits, labels = LOGITS.astype(dtype), LABELS.astype(np.int32)
@@ -110,6 +110,44 @@ def test_bad_k_and_bad_probs():
         classification.top_k_accuracy(LOGITS, LABELS, k=0)
     with pytest.raises(errors.DataError, match=r"probs: got .* expected at least 0"):
         classification.brier_score(LOGITS, LABELS)
+
+
+@pytest.mark.parametrize("num_classes", [7, 9])
+def test_per_class_numbers_are_scikit_learns(num_classes):
+    """Classes 0 and 6 have no example, class 1 is never predicted, 7 and 8 are nowhere."""
+    predicted = np.where(LOGITS.argmax(1) == 1, 0, LOGITS.argmax(1))
+    labels = np.clip(LABELS, 1, 5)
+    given = (predicted, labels)
+    per_class = classification.per_class_accuracy(*given, num_classes=num_classes)
+    for k in range(num_classes):
+        expected = (predicted[labels == k] == k).mean() if k in labels else np.nan
+        np.testing.assert_allclose(per_class[k], expected, rtol=1e-12)
+    f1 = sklearn.metrics.f1_score(labels, predicted, average="macro", zero_division=0)
+    np.testing.assert_allclose(
+        classification.macro_f1(*given, num_classes=num_classes), f1, rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        classification.balanced_accuracy(*given, num_classes=num_classes),
+        np.nanmean(per_class),
+        rtol=1e-12,
+    )
+    seen = np.isin(predicted, labels)  # scikit-learn warns of the others
+    np.testing.assert_allclose(
+        classification.balanced_accuracy(predicted[seen], labels[seen], num_classes=num_classes),
+        sklearn.metrics.balanced_accuracy_score(labels[seen], predicted[seen]),
+        rtol=1e-12,
+    )
+
+
+def test_per_class_numbers_of_one_class_and_of_none_right():
+    ones, zeros = np.ones(3, int), np.zeros(3, int)
+    for metric in (classification.balanced_accuracy, classification.macro_f1):
+        assert metric(zeros, zeros, num_classes=1) == 1.0
+        assert metric(ones, zeros, num_classes=2) == 0.0
+    with pytest.raises(errors.DataError, match=r"predicted: got 1 at \[0\], expected a class in"):
+        classification.macro_f1(ones, zeros, num_classes=1)
+    with pytest.raises(errors.DataError, match="predicted: got 0 examples"):
+        classification.balanced_accuracy(ones[:0], zeros[:0], num_classes=2)
 
 
 def test_mismatched_lengths(monkeypatch):

@@ -1,0 +1,320 @@
+"""Percentile bootstrap intervals of the metrics of a split (Efron and Tibshirani 1993, ch. 13).
+
+A resample of n examples with replacement is a vector of n counts, and every metric here a
+function of the counts: whole blocks of resamples are one matrix product or one cumulative sum.
+A `Statistic` holds what does not change, the order of the scores or the bins of the split.
+
+What an interval says: how far the number could move with other examples of the same kind, the
+model held fixed. It says nothing of another seed, and it inherits a bias of the metric. Sampling
+noise raises a binned or smooth calibration error, and a resample has it twice: for 20 calibrated
+models of 2,000 examples the ECE was below the middle of its interval every time, and below the
+whole of it three times. Read such an interval as a width, not as a place.
+
+Time grows with examples times resamples: 13 numbers of 50,000 examples with 1,000 resamples take
+5.5 s of one core. Memory grows with the examples only. For a million take 100 resamples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Bool, Float, Int
+
+from calib_jax.core import errors, inputs
+from calib_jax.metrics import bins, calibration, smooth
+from calib_jax.metrics.bins import Binning, BinSums
+from calib_jax.metrics.calibration import Norm
+
+# 32 MiB of float64: the counts of one block of resamples.
+BLOCK_ELEMENTS = 1 << 22
+
+Counts = Float[np.ndarray, "r n"]
+Values = Float[np.ndarray, " r"]
+
+
+class Interval(NamedTuple):
+    """The lower and the upper end of an interval, in the units of the number."""
+
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistic:
+    """A number as a function of how often each example was drawn.
+
+    Attributes:
+      strata: sizes of the sets of examples that are resampled each by itself, in order.
+      of_counts: the number of every row of counts; a row of ones gives the metric of the split.
+    """
+
+    strata: tuple[int, ...]
+    of_counts: Callable[[Counts], Values]
+
+
+def intervals(
+    statistics: Mapping[str, Statistic],
+    *,
+    num_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Central interval, for every statistic, of its values over the same resamples.
+
+    The ends are the `(1 - level) / 2` and `(1 + level) / 2` quantiles. They depend on the seed,
+    not on which other statistics are asked for.
+
+    Raises:
+      ConfigError: if `num_resamples` is below 2 or `level` is not inside (0, 1).
+      DataError: if the statistics are not of one split.
+    """
+    if num_resamples < 2:
+        raise errors.ConfigError(
+            f"num_resamples: got {num_resamples}, expected at least 2. Use 1000 or so."
+        )
+    if not 0 < level < 1:
+        raise errors.ConfigError(
+            f"level: got {level}, expected a fraction above 0 and below 1. Use 0.95."
+        )
+    strata = {statistic.strata for statistic in statistics.values()}
+    if len(strata) > 1:
+        raise errors.DataError(
+            f"statistics: got examples {' and '.join(map(str, sorted(strata)))}, expected those of "
+            "one split. Call intervals once for each split."
+        )
+    values: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
+    for sizes in strata:
+        for counts in _resamples(sizes, num_resamples, np.random.default_rng(seed)):
+            for name, statistic in statistics.items():
+                values[name].append(statistic.of_counts(counts))
+    ends = ((1 - level) / 2, (1 + level) / 2)
+    return {
+        name: Interval(*np.quantile(np.concatenate(parts), ends).tolist())
+        for name, parts in values.items()
+    }
+
+
+def difference(first: Statistic, second: Statistic) -> Statistic:
+    """`first - second` on the same resamples: two models on the same examples, paired.
+
+    Raises:
+      DataError: if the two are not of one split.
+    """
+    if first.strata != second.strata:
+        raise errors.DataError(
+            f"second: got examples {second.strata}, expected {first.strata} as in first. "
+            "Compare on one split."
+        )
+    return Statistic(
+        first.strata, lambda counts: first.of_counts(counts) - second.of_counts(counts)
+    )
+
+
+def mean(values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"]) -> Statistic:
+    """Mean of one value per example: accuracy, top-k accuracy, NLL, Brier score, confidence.
+
+    Raises:
+      DataError: for an empty split, NaN or infinity.
+    """
+    inputs.check_not_empty(values, name="values")
+    inputs.check_finite(values, name="values")
+    scaled = values.astype(np.float64) / len(values)
+    return Statistic((len(values),), lambda counts: counts @ scaled)
+
+
+def balanced_accuracy(predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Statistic:
+    """Mean accuracy over the classes that the resample holds.
+
+    Raises:
+      DataError: for an empty split or mismatched shapes.
+    """
+    inputs.check_same_length(predicted, labels, names=("predicted", "labels"))
+    by_label = indicator(np.unique(labels, return_inverse=True)[1])
+    correct = (predicted == labels).astype(np.float64)
+
+    def of_counts(counts: Counts) -> Values:
+        support = counts @ by_label
+        recall = ratio((counts * correct) @ by_label, support)
+        return recall.sum(axis=1) / (support > 0).sum(axis=1)
+
+    return Statistic((len(labels),), of_counts)
+
+
+def macro_f1(predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Statistic:
+    """Mean F1 over the classes that the resample holds as a label or as a prediction.
+
+    Raises:
+      DataError: for an empty split or mismatched shapes.
+    """
+    inputs.check_same_length(predicted, labels, names=("predicted", "labels"))
+    _, classes = np.unique(np.concatenate([labels, predicted]), return_inverse=True)
+    both = indicator(classes)
+    by_label, by_predicted = both[: len(labels)], both[len(labels) :]
+    by_either = by_label + by_predicted
+    correct = (predicted == labels).astype(np.float64)
+
+    def of_counts(counts: Counts) -> Values:
+        either = counts @ by_either
+        f1 = ratio(2 * ((counts * correct) @ by_label), either)
+        return f1.sum(axis=1) / (either > 0).sum(axis=1)
+
+    return Statistic((len(labels),), of_counts)
+
+
+def calibration_error(
+    confidence: Float[np.ndarray, " n"],
+    correct: Bool[np.ndarray, " n"],
+    *,
+    num_bins: int = 15,
+    norm: Norm = "l1",
+    binning: Binning = "width",
+) -> Statistic:
+    """`calibration.calibration_error`, in the bins of the split itself.
+
+    Equal-mass bins are not drawn anew: a resample need not hold as many examples in each.
+
+    Raises:
+      ConfigError: as there (an unknown `norm` when the intervals are asked for).
+      DataError: as there.
+    """
+    return _binned(
+        confidence,
+        correct,
+        number=lambda sums: calibration.error_of_sums(sums, norm=norm),
+        num_bins=num_bins,
+        binning=binning,
+    )
+
+
+def debiased_calibration_error(
+    confidence: Float[np.ndarray, " n"],
+    correct: Bool[np.ndarray, " n"],
+    *,
+    num_bins: int = 15,
+    binning: Binning = "mass",
+) -> Statistic:
+    """`calibration.debiased_calibration_error`, in the bins of the split itself.
+
+    What it takes off is the noise of one sample, and a resample has twice that.
+
+    Raises:
+      ConfigError: as there.
+      DataError: as there.
+    """
+    return _binned(
+        confidence,
+        correct,
+        number=calibration.debiased_error_of_sums,
+        num_bins=num_bins,
+        binning=binning,
+    )
+
+
+def ks_calibration_error(
+    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
+) -> Statistic:
+    """`smooth.ks_calibration_error`.
+
+    Raises:
+      DataError: as there.
+    """
+    bins.check_confidence(confidence, correct)
+    groups = indicator(np.unique(confidence, return_inverse=True)[1])
+    residual = (confidence.astype(np.float64) - correct) / len(correct)
+
+    def of_counts(counts: Counts) -> Values:
+        return np.abs(np.cumsum((counts * residual) @ groups, axis=1)).max(axis=1)
+
+    return Statistic((len(correct),), of_counts)
+
+
+def smooth_calibration_error(
+    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
+) -> Statistic:
+    """`smooth.smooth_calibration_error`, each resample with a bandwidth of its own.
+
+    Raises:
+      DataError: as there.
+    """
+    bins.check_confidence(confidence, correct)
+    cells = smooth.interpolation(confidence)
+    residual = (confidence.astype(np.float64) - correct) / len(correct)
+
+    def of_counts(counts: Counts) -> Values:
+        rows = np.ascontiguousarray((counts * residual) @ cells)
+        return np.array([smooth.smooth_error_of_cells(row) for row in rows])
+
+    return Statistic((len(correct),), of_counts)
+
+
+def kernel_calibration_error(
+    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
+) -> Statistic:
+    """`smooth.kernel_calibration_error`, with the bandwidth of the split itself.
+
+    Raises:
+      DataError: as there.
+    """
+    bins.check_confidence(confidence, correct)
+    cells = smooth.interpolation(confidence) / len(correct)
+    bandwidth = smooth.kernel_bandwidth(confidence)
+    hits = correct.astype(np.float64)
+
+    def of_counts(counts: Counts) -> Values:
+        return smooth.kernel_error_of_cells(
+            counts @ cells, (counts * hits) @ cells, bandwidth=bandwidth
+        )
+
+    return Statistic((len(correct),), of_counts)
+
+
+def indicator(groups: Int[np.ndarray, " n"]) -> scipy.sparse.csr_array:
+    """Ones [n g] where an example is in the group: counts times it are the sums of the groups."""
+    num_examples = len(groups)
+    rows = np.arange(num_examples + 1)
+    shape = (num_examples, int(groups.max()) + 1)
+    return scipy.sparse.csr_array((np.ones(num_examples), groups, rows), shape=shape)
+
+
+def ratio(
+    numerator: Float[np.ndarray, "r g"], denominator: Float[np.ndarray, "r g"]
+) -> Float[np.ndarray, "r g"]:
+    """The quotient, 0 where the resample holds nothing."""
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+
+
+def _binned(
+    confidence: np.ndarray,
+    correct: np.ndarray,
+    *,
+    number: Callable[[BinSums], np.ndarray],
+    num_bins: int,
+    binning: Binning,
+) -> Statistic:
+    bins.check_confidence(confidence, correct)
+    shares = bins.memberships(confidence, num_bins=num_bins, binning=binning)
+    values = (np.ones(len(correct)), confidence.astype(np.float64), correct.astype(np.float64))
+    matrix = np.concatenate([shares * value[:, None] for value in values], axis=1)
+
+    def of_counts(counts: Counts) -> Values:
+        count, confidence_sum, correct_sum = np.split(counts @ matrix, 3, axis=1)
+        return number(BinSums(count=count, confidence=confidence_sum, correct=correct_sum))
+
+    return Statistic((len(correct),), of_counts)
+
+
+def _resamples(
+    strata: tuple[int, ...], num_resamples: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Blocks of rows of counts; each row draws as many examples of every stratum as it has."""
+    step = max(1, BLOCK_ELEMENTS // sum(strata))
+    for start in range(0, num_resamples, step):
+        counts = np.empty((min(step, num_resamples - start), sum(strata)))
+        for row in counts:
+            drawn = [np.bincount(rng.integers(n, size=n), minlength=n) for n in strata]
+            row[:] = np.concatenate(drawn)
+        yield counts
