@@ -1,0 +1,60 @@
+"""What calibrators ask beside `core.inputs`, and the one-line errors when they do not get it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from calib_jax.core import inputs
+from calib_jax.core.errors import ConfigError, DataError
+
+
+def check_fitted(logits: np.ndarray, num_classes: int) -> None:
+    """Nothing, if the logits have the classes that the calibrator was fitted on.
+
+    Raises:
+        DataError: As `core.inputs.check_unlabelled`, and for another number of classes.
+    """
+    inputs.check_unlabelled(logits, name="logits")
+    if logits.shape[1] != num_classes:
+        raise DataError(
+            f"logits: got {logits.shape[1]} classes, expected {num_classes} as in the fit. "
+            "Calibrate first, then restrict the classes."
+        )
+
+
+def check_positive(value: float | int, *, name: str) -> None:
+    """Nothing, if the setting is a finite number above 0.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{name}: got {value}, expected a finite number > 0. Correct it.")
+
+
+def check_not_negative(value: float | int, *, name: str) -> None:
+    """Nothing, if the setting is a finite number of at least 0.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    if not 0 <= value < math.inf:
+        raise ConfigError(f"{name}: got {value}, expected a finite number >= 0. Correct it.")
+
+
+def check_num_bins(num_bins: int, num_examples: int) -> None:
+    """Nothing, if every one of the bins can hold an example.
+
+    Raises:
+        ConfigError: Fewer than one bin.
+        DataError: More bins than examples.
+    """
+    if num_bins < 1:
+        raise ConfigError(f"num_bins: got {num_bins}, expected at least 1. Set 15.")
+    if num_examples < num_bins:
+        raise DataError(
+            f"logits: got {num_examples} examples, expected at least num_bins={num_bins}. "
+            "Use fewer bins or a larger calibration split."
+        )

@@ -1,0 +1,107 @@
+"""One temperature for all logits."""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from calib_jax.calibrators import checks
+from calib_jax.core import inputs, numerics
+from calib_jax.core.errors import ConfigError
+
+_MAX_STEPS = 200
+_TOLERANCE = 1e-12  # relative
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Temperature:
+    """Logits divided by one number: sharper below 1, softer above; predictions stay.
+
+    Attributes:
+        temperature: Above 0.
+    """
+
+    temperature: float
+
+    def logits(self, logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
+        """The logits `l / T` in float64."""
+        inputs.check_unlabelled(logits, name="logits")
+        return logits.astype(np.float64) / self.temperature
+
+    def probs(self, logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
+        """The probabilities `softmax(l / T)`."""
+        return numerics.softmax(self.logits(logits))
+
+
+@dataclasses.dataclass(kw_only=True)
+class TemperatureScaling:
+    """Guo et al. 2017, section 4.2: the temperature with the lowest negative log-likelihood.
+
+    Attributes:
+        lowest: The temperature where every label has the largest logit: the minimum is at 0 then.
+        highest: The temperature where the logits say less than a constant: it is at infinity then.
+    """
+
+    lowest: float = 1e-3
+    highest: float = 1e3
+
+    def fit(self, logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> Temperature:
+        """The minimum of `mean_i -log softmax(l_i / T)_{y_i}` over `[lowest, highest]`.
+
+        Convex in `s = 1 / T`, with slope `mean_i E_p[l] - l_y` and curvature `mean_i Var_p[l]`:
+        Newton steps within a bracket, to a relative 1e-12. Logits that are constant in every row
+        give 1 (or the bound next to it). One pass over the logits a step, in blocks of rows.
+
+        Raises:
+            ConfigError: Bounds that are not `0 < lowest <= highest < inf`.
+            DataError: As `core.inputs.check_matrix`.
+        """
+        checks.check_positive(self.lowest, name="lowest")
+        if not self.lowest <= self.highest < math.inf:
+            raise ConfigError(
+                f"highest: got {self.highest}, expected a finite number >= lowest={self.lowest}. "
+                "Correct it."
+            )
+        inputs.check_matrix(logits, labels, name="logits")
+        bounds = (1 / self.highest, 1 / self.lowest)
+        return Temperature(temperature=1 / _best_scale(logits, labels, bounds))
+
+
+def _best_scale(logits: np.ndarray, labels: np.ndarray, bounds: tuple[float, float]) -> float:
+    low, high = bounds
+    scale = min(max(1.0, low), high)
+    tried = set()
+    for _ in range(_MAX_STEPS):
+        slope, curvature = _derivatives(logits, labels, scale)
+        tried.add(scale)
+        if slope == 0 or scale == bounds[slope < 0]:
+            return scale
+        low, high = (scale, high) if slope < 0 else (low, scale)
+        # Where all probabilities are 0 or 1 a step overshoots: first to a bound, then by halves.
+        step = -slope / curvature if curvature > 0 else -math.copysign(math.inf, slope)
+        proposal = min(max(scale + step, low), high)
+        if abs(proposal - scale) <= _TOLERANCE * scale:
+            return proposal
+        if proposal in tried:
+            proposal = math.sqrt(low * high)
+            if proposal in (low, high):
+                return proposal
+        scale = proposal
+    return scale
+
+
+def _derivatives(logits: np.ndarray, labels: np.ndarray, scale: float) -> tuple[float, float]:
+    """Slope and curvature of the mean negative log-likelihood in `scale`."""
+    slope = curvature = 0.0
+    for rows in numerics.row_blocks(*logits.shape):
+        below = logits[rows].astype(np.float64)
+        below -= below.max(axis=1, keepdims=True)
+        weighted = np.exp(scale * below)
+        total = weighted.sum(axis=1)
+        weighted *= below
+        mean = weighted.sum(axis=1) / total
+        weighted *= below
+        slope += float((mean - below[np.arange(len(below)), labels[rows]]).sum())
+        curvature += float((weighted.sum(axis=1) / total - mean**2).sum())
+    return slope / len(logits), curvature / len(logits)
