@@ -5,8 +5,9 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
+from calib_jax.core.errors import DataError
 from calib_jax.data.datasets.records import RecordSplit, Split
 from calib_jax.data.images import Frame, Framing, Pixels, Resize
 
@@ -19,6 +20,9 @@ class ImageSplit:
     Attributes:
         description: `name[split]`, for messages.
         label_names: What the labels stand for.
+        groups: For every one of them, the class of the data set that it belongs to, or -1; None
+            where predictions may be any of them (`Split.groups`). `core.restrict.restrict` makes
+            the logits of the data set's classes, `groups[labels]` their labels.
         absent: Those of them that are no class of the data set. A class that the data set declares
             is none of these, even if no image belongs to it.
     """
@@ -50,7 +54,10 @@ class ImageSplit:
         own_names = tuple(n.replace("_", " ") for n in self._records.features["label"].names)
         self.label_names = tuple(class_names) or own_names
         self._label_map = split.label_map(own_names, self.label_names, self.description)
+        self.groups = split.groups(own_names, self.label_names)
         held = set(self._label_map.tolist())
+        if self.groups is not None:
+            held = set(np.flatnonzero(self.groups >= 0).tolist())
         self.absent = tuple(n for index, n in enumerate(self.label_names) if index not in held)
         self._framing = Framing(image_size, resize)
         self._views = _new_cache(len(self), image_size)
@@ -60,6 +67,7 @@ class ImageSplit:
         self._room = _CACHE_BYTES
         self._lock = threading.Lock()
         self._labels = np.full(len(self), -1, np.int32)
+        self._answers: dict[int, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -119,10 +127,32 @@ class ImageSplit:
         """The class indices of all examples."""
         return np.array([self.label(index) for index in range(len(self))], np.int32)
 
+    def answers(self) -> Bool[np.ndarray, "n c"] | None:
+        """Which classes are right for every example; None where the labels alone are.
+
+        A prediction is right if it is any of them: `core.restrict.relabel`.
+        """
+        if "answers" not in self._records.features:
+            return None
+        right = np.zeros((len(self), len(self.label_names)), np.bool_)
+        for index in range(len(self)):
+            if index not in self._answers:
+                self._decode(index)
+            right[index, self._label_map[list(self._answers[index])]] = True
+        return right
+
     def _decode(self, index: int) -> Pixels:
         record = self._records.read(index)
         pixels = record.pixels()
-        self._labels[index] = self._label_map[record.label]
+        label = self._label_map[record.label]
+        if self.groups is not None and self.groups[label] < 0:
+            raise DataError(
+                f"{record.where}: got the class {self.label_names[label]!r}, which is none of the "
+                "data set's. Prepare the data set again."
+            )
+        if record.answers:
+            self._answers[index] = record.answers
+        self._labels[index] = label  # last: other threads go by it
         if pixels.shape[:2] == (self._framing.size, self._framing.size):
             self._keep_view(index, pixels)
             self._is_view[index] = self._has_view[index]

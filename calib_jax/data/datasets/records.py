@@ -67,6 +67,51 @@ class Split:
             )
         return np.array([list(class_names).index(name) for name in own_names], np.int32)
 
+    def groups(
+        self, own_names: Sequence[str], class_names: Sequence[str]
+    ) -> Int[np.ndarray, " c"] | None:
+        """The class of the data set that each class name belongs to, -1 for none; None: no matter.
+
+        Not None, logits are restricted to the data set's classes before anything is computed from
+        them (`core.restrict`). Here None: a prediction may be any of the class names.
+
+        Args:
+            own_names: As in `label_map`.
+            class_names: As in `label_map`.
+        """
+        del own_names, class_names
+        return None
+
+
+@dataclasses.dataclass(kw_only=True)
+class NumberedSplit(Split):
+    """A split of a data set that numbers its classes, in the order of the class names."""
+
+    def label_map(
+        self, own_names: Sequence[str], class_names: Sequence[str], description: str
+    ) -> Int[np.ndarray, " k"]:
+        """0 to k - 1, for k class names.
+
+        Args:
+            own_names: `"0"` to `"k - 1"`, as TFDS calls classes without names.
+            class_names: What the numbers stand for.
+            description: `name[split]`, for messages.
+
+        Raises:
+            ConfigError: The classes have names, or there are others than k.
+        """
+        if tuple(own_names) != tuple(map(str, range(len(own_names)))):
+            raise ConfigError(
+                f"data set {description}: got the class {own_names[0]!r}, expected numbers. "
+                "Name the split by Split, which goes by class names."
+            )
+        if len(own_names) != len(class_names):
+            raise ConfigError(
+                f"data set {description}: got {len(class_names)} class names, expected "
+                f"{len(own_names)}. Correct class_names."
+            )
+        return np.arange(len(own_names), dtype=np.int32)
+
 
 def id_position(name: str) -> float:
     """Where an example's id falls in [0, 1), by the first eight bytes of its BLAKE2b hash."""
@@ -83,12 +128,14 @@ class Record:
         id: The data set's own; without one `test_000007`.
         encoded: A JPEG or PNG file's bytes.
         label: In the data set's own order of classes.
+        answers: All right labels, where the data set has several an image; else empty.
     """
 
     where: str
     id: str
     encoded: bytes
     label: int
+    answers: tuple[int, ...] = ()
 
     def pixels(self) -> Pixels:
         """The decoded image.
@@ -202,7 +249,8 @@ class RecordSplit:
         name = f"{self.split.split}_{index:06d}"
         if isinstance(row.get("id"), bytes):
             name = row["id"].decode(errors="backslashreplace")
-        return Record(where=where, id=name, encoded=row["image"], label=label)
+        answers = tuple(int(answer) for answer in row.get("answers", ()))
+        return Record(where=where, id=name, encoded=row["image"], label=label, answers=answers)
 
 
 def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetBuilder:

@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from calib_jax.core import settings
-from calib_jax.core.errors import ConfigError
+from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.data.builders import record
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.datasets import imagenet
@@ -170,14 +170,72 @@ def test_a_wordnet_id_beyond_imagenet(class_names):
 def test_validation_and_shifts_are_what_tfds_knows(tmp_path):
     assert imagenet.validation() == ImageNetSplit(name="imagenet2012", split="validation")
     shifts = imagenet.shifts()
-    assert list(shifts) == ["imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch"]
+    assert list(shifts) == [
+        "imagenet_v2",
+        "imagenet_r",
+        "imagenet_a",
+        "imagenet_sketch",
+        "objectnet",
+    ]
+    num_classes = {"imagenet_r": 200, "imagenet_a": 200}
     for split in shifts.values():
         assert isinstance(split, ImageNetSplit)
         assert split.split == "test"
+        if split.name == "objectnet":  # TFDS has none
+            continue
         builder = tfds.builder(split.name, data_dir=str(tmp_path))
         own_names = tuple(builder.info.features["label"].names)
         mapped = split.label_map(own_names, CLASS_NAMES, split.name)
         np.testing.assert_array_equal(mapped, np.arange(1000))
+        groups = split.groups(own_names, CLASS_NAMES)
+        if split.name not in num_classes:
+            assert groups is None
+            continue
+        held = [WORDNET_IDS[index] for index in np.flatnonzero(groups >= 0)]
+        assert tuple(held) == imagenet.SUBSETS[split.name]
+        assert groups[groups >= 0].tolist() == list(range(200))
+
+
+def test_the_classes_of_a_and_r():
+    for name, first, last in (
+        ("imagenet_a", 6, 988),
+        ("imagenet_r", 1, 988),
+    ):
+        ids = imagenet.SUBSETS[name]
+        assert tuple(sorted(set(ids))) == ids
+        assert len(ids) == 200
+        assert (WORDNET_IDS.index(ids[0]), WORDNET_IDS.index(ids[-1])) == (first, last)
+
+
+def test_a_subset_restricts_predictions_to_its_classes(data_dir):
+    images = opened(data_dir)
+    assert images.groups[[836, 0, 837]].tolist() == [0, 1, 2]
+    assert np.count_nonzero(images.groups >= 0) == 3
+    assert opened(data_dir, class_names=()).groups is None
+
+
+def test_an_image_of_a_class_that_the_data_set_does_not_have(data_dir, monkeypatch):
+    monkeypatch.setitem(imagenet.SUBSETS, "tiny_image_net", OWN_IDS[:2])
+    images = opened(data_dir)
+    assert images.label(1) == 0
+    message = r"record 2: got the class 'sunglasses', which is none of the data set's\. Prepare"
+    with pytest.raises(DataError, match=message):
+        images.label(2)
+
+
+def test_a_wordnet_id_in_two_classes():
+    own_names = ("n01440764 n01443537", "n01443537")
+    message = (
+        r"^data set x\[test\]: got n01443537 in two classes, expected distinct WordNet ids\. P"
+    )
+    with pytest.raises(ConfigError, match=message):
+        ImageNetSplit(name="x").label_map(own_names, CLASS_NAMES, "x[test]")
+
+
+def test_corrupted_copies_are_the_published_ones():
+    splits = imagenet.corrupted()
+    assert len(splits) == 75
+    assert splits["glass blur 4"] == ImageNetSplit(name="imagenet_c/glass_blur_4")
 
 
 def test_a_stored_config_tells_the_two_kinds_of_split_apart():

@@ -226,7 +226,7 @@ def test_the_newest_version_is_opened_and_interrupted_ones_are_not(copy):
 def test_a_missing_folder_names_the_nearest_and_where_it_looked(tiny_data, tmp_path):
     message = (
         rf"data set 'tiny_colors': no prepared TFDS folder in {re.escape(str(tmp_path))} or "
-        rf"{re.escape(str(tiny_data))}\. Did you mean 'tiny_colours'\? Found there: tiny_colours\."
+        rf"{re.escape(str(tiny_data))}\. Did you mean 'tiny_colours'\? Found there: tiny_colours, "
     )
     with pytest.raises(ConfigError, match=message):
         ImageSplit(Split(name="tiny_colors"), [tmp_path, tiny_data], image_size=8)

@@ -1,0 +1,185 @@
+"""The command that writes a data set as ArrayRecord, once.
+
+`python -m calib_jax.data.prepare NAME --data_dir=DIR [--archive=PATH]`. docs/datasets.md has the
+command for each data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import importlib.util
+import pathlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+from calib_jax.core.errors import CalibJaxError, ConfigError, DataError, nearest
+from calib_jax.data.builders.archives import Archive, open_archive
+from calib_jax.data.builders.image_files import ImageFiles
+from calib_jax.data.builders.image_folder import image_folder
+from calib_jax.data.builders.imagenet_c import imagenet_c
+from calib_jax.data.builders.imagenet_real import imagenet_real
+from calib_jax.data.builders.objectnet import objectnet
+from calib_jax.data.datasets.imagenet import WORDNET_IDS
+
+OFFICIAL_ARCHIVES = {
+    "image_folder/NAME": "any folder, .zip or .tar of .../CLASS/FILE or .../SPLIT/CLASS/FILE",
+    "imagenet_a": "imagenet-a.tar of github.com/hendrycks/natural-adv-examples",
+    "imagenet_c": "blur.tar, digital.tar, noise.tar, weather.tar of zenodo.org/records/2235448",
+    "imagenet_r": "imagenet-r.tar of github.com/hendrycks/imagenet-r",
+    "imagenet_real": "ILSVRC2012_img_val.tar of image-net.org, with real.json beside it",
+    "imagenet_sketch": "ImageNet-Sketch.zip of github.com/HaohanWang/ImageNet-Sketch",
+    "imagenet_v2/matched-frequency": "what imagenetv2-matched-frequency.tar.gz of "
+    "huggingface.co/datasets/vaishaal/ImageNetV2 unpacks to",
+    "objectnet": "what objectnet-1.0.zip of objectnet.dev unpacks to",
+    "pacs": "PACS.zip of domaingeneralization.github.io",
+}
+"""What our builders read, without TensorFlow. TFDS has four of them too, and downloads those."""
+
+
+def prepare(
+    name: str, data_dir: pathlib.Path, archive: pathlib.Path | None = None
+) -> Sequence[tfds.core.DatasetBuilder]:
+    """Builders of what is now in `data_dir`; what was there already is left alone.
+
+    Args:
+        name: One of OFFICIAL_ARCHIVES, or any data set of TFDS, with the config where it has
+            several (`domainnet/sketch`; a pattern takes all that match: `cifar10_corrupted/*`).
+        data_dir: Folder to write to.
+        archive: What to read; for data sets of TFDS the folder with what it cannot download.
+
+    Raises:
+        ConfigError: The name is unknown; the archive is missing, or is not wanted; TensorFlow is
+            missing.
+        DataError: The archive or a download cannot be used.
+    """
+    is_ours = name in OFFICIAL_ARCHIVES or bool(re.fullmatch(r"image_folder/[\w.-]+", name))
+    if is_ours and archive is not None:
+        with open_archive(archive) as opened:
+            builders = _ours(name)(opened, data_dir)
+            for builder in builders:
+                if not builder.is_written():
+                    builder.write()
+            return builders
+    base = name.partition("/")[0]
+    known = tfds.list_builders(with_community_datasets=False)
+    if base in known:
+        return _prepare_with_tfds(name, data_dir, archive)
+    if is_ours:
+        where = OFFICIAL_ARCHIVES.get(name, OFFICIAL_ARCHIVES["image_folder/NAME"])
+        raise ConfigError(f"{name}: it is read from {where}. Pass its path as --archive=PATH.")
+    raise ConfigError(
+        f"name: got {name!r}, expected one of {', '.join(OFFICIAL_ARCHIVES)} or a data set of TFDS."
+        f"{nearest(base, [*OFFICIAL_ARCHIVES, *known])} Correct it."
+    )
+
+
+def _ours(name: str) -> Callable[[Archive, pathlib.Path], list[ImageFiles]]:
+    if name == "imagenet_c":
+        return imagenet_c
+    if name == "imagenet_real":
+        return lambda archive, data_dir: [imagenet_real(archive, data_dir)]
+    if name == "objectnet":
+        return lambda archive, data_dir: [objectnet(archive, data_dir)]
+    numbered = {str(index): wordnet_id for index, wordnet_id in enumerate(WORDNET_IDS)}
+    class_of = numbered if name.startswith("imagenet_v2/") else None
+    return lambda archive, data_dir: [image_folder(name, archive, data_dir, class_of=class_of)]
+
+
+def _prepare_with_tfds(
+    name: str, data_dir: pathlib.Path, archive: pathlib.Path | None
+) -> list[tfds.core.DatasetBuilder]:
+    # Its builders import the second too, which TFDS 4.9.10 does not install.
+    if any(map(_is_missing, ("tensorflow", "importlib_resources"))):
+        with_archive = f", or pass {OFFICIAL_ARCHIVES[name]}" if name in OFFICIAL_ARCHIVES else ""
+        raise ConfigError(
+            f"{name}: TFDS needs TensorFlow to prepare it; reading it does not. "
+            f'Run pip install "calib_jax[prepare]"{with_archive}.'
+        )
+    names = _tfds_names(name)
+    builders = [
+        tfds.builder(one, data_dir=str(data_dir), file_format="array_record") for one in names
+    ]
+    instructions = " ".join((builders[0].MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+    if instructions and archive is None:
+        raise ConfigError(f"{name}: {instructions.rstrip('.')}. Pass that folder as --archive=DIR.")
+    if archive is not None and not instructions:
+        raise ConfigError(f"{name}: got --archive, but TFDS downloads it. Leave it out.")
+    if archive is not None and not archive.exists():
+        raise ConfigError(f"archive: got {archive}, expected a folder. Correct it.")
+    manual_dir = None
+    if archive is not None:
+        manual_dir = str(archive if archive.is_dir() else archive.parent)
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    for builder in builders:
+        try:
+            builder.download_and_prepare(
+                download_dir=str(data_dir / "downloads"), download_config=config
+            )
+        # AssertionError is TFDS's for files that are not in the folder; requests' are OSErrors.
+        except (
+            AssertionError,
+            OSError,
+            tfds.download.DownloadError,
+            NonMatchingChecksumError,
+        ) as error:
+            raise DataError(
+                f"{builder.info.full_name}: TFDS cannot prepare it: {_reason(error)}. Check the "
+                "connection, and the files in --archive."
+            ) from error
+    return builders
+
+
+def _is_missing(module: str) -> bool:
+    return importlib.util.find_spec(module) is None
+
+
+def _tfds_names(name: str) -> list[str]:
+    """The data sets that a name with a pattern stands for."""
+    base, _, pattern = name.partition("/")
+    configs = list(tfds.builder_cls(base).builder_configs)
+    if not configs and not pattern:
+        return [base]
+    if len(configs) > 1 and not pattern:
+        raise ConfigError(
+            f"{name}: it has {len(configs)} configs, expected one of them: "
+            f"{', '.join(configs[:8])}... Append it, or '/*' for all."
+        )
+    found = fnmatch.filter(configs, pattern or "*")
+    if not found:
+        raise ConfigError(
+            f"{name}: {base} has no config {pattern!r}.{nearest(pattern, configs)} Correct it."
+        )
+    return [f"{base}/{config}" for config in found]
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join((str(error).strip() or type(error).__name__).split())[:300].rstrip(".")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of the command: 0, or that of an error whose one line it has printed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m calib_jax.data.prepare",
+        description="Writes a data set as ArrayRecord. docs/datasets.md has a command for each.",
+    )
+    parser.add_argument("name", help="a data set, such as objectnet, cifar10 or domainnet/sketch")
+    parser.add_argument("--data_dir", type=pathlib.Path, required=True, help="folder to write to")
+    parser.add_argument("--archive", type=pathlib.Path, help="what to read: folder, .zip or .tar")
+    options = parser.parse_args(arguments)
+    try:
+        for builder in prepare(options.name, options.data_dir.expanduser(), options.archive):
+            for split, info in builder.info.splits.items():
+                print(f"{builder.info.full_name}: {info.num_examples:,} images in split {split}")
+    except CalibJaxError as error:
+        print(f"calib_jax: error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Trees of image files: what is the class, what is the split."""
+
+import pytest
+
+from calib_jax.core.errors import DataError
+from calib_jax.data.builders.archives import open_archive
+from calib_jax.data.builders.image_files import ImageFiles
+from calib_jax.data.builders.image_folder import image_folder
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.datasets.records import RecordSplit, Split
+
+
+def written(archive, data_dir, name="image_folder/tiny", **options):
+    with open_archive(archive) as opened:
+        builder = image_folder(name, opened, data_dir, **options)
+        assert isinstance(builder, ImageFiles)
+        builder.write()
+        assert builder.is_written()
+
+
+def rows(data_dir, split, name="image_folder/tiny"):
+    images = ImageSplit(Split(name=name, split=split), [data_dir], image_size=4)
+    records = RecordSplit(Split(name=name, split=split), [data_dir])
+    return [
+        (records.read(i).id, images.label_names[images.label(i)], int(images.image(i)[0, 0, 0]))
+        for i in range(len(images))
+    ]
+
+
+def test_one_folder_of_classes_is_a_test_split(pack, picture, tmp_path):
+    files = {
+        "pets-1.0/dog/b.png": picture(1),
+        "pets-1.0/big_cat/a.PNG": picture(2),
+        "pets-1.0/dog/a.png": picture(3),
+        "pets-1.0/readme.txt": b"",
+    }
+    written(pack(tmp_path / "pets.zip", files), tmp_path)
+    assert rows(tmp_path, "test") == [
+        ("test_big_cat_a", "big cat", 2),
+        ("test_dog_a", "dog", 3),
+        ("test_dog_b", "dog", 1),
+    ]
+
+
+def test_class_folders_at_the_top(pack, picture, tmp_path):
+    written(pack(tmp_path / "pets", {"dog/1.png": picture(1)}), tmp_path)
+    assert rows(tmp_path, "test") == [("test_dog_1", "dog", 1)]
+
+
+def test_folders_above_the_classes_are_splits(pack, picture, tmp_path):
+    files = {
+        "x/train/dog/1.png": picture(1),
+        "x/train/cat/1.png": picture(2),
+        "x/val/dog/2.png": picture(3),
+    }
+    written(pack(tmp_path / "x.tar", files), tmp_path)
+    assert rows(tmp_path, "train") == [("train_cat_1", "cat", 2), ("train_dog_1", "dog", 1)]
+    assert rows(tmp_path, "val") == [("val_dog_2", "dog", 3)]
+
+
+def test_a_lone_split_keeps_its_name(pack, picture, tmp_path):
+    written(pack(tmp_path / "x", {"train/dog/1.png": picture(1)}), tmp_path)
+    assert rows(tmp_path, "train") == [("train_dog_1", "dog", 1)]
+
+
+def test_the_layout_of_pacs(pack, picture, tmp_path):
+    files = {
+        "PACS/kfold/photo/person/253_0201.jpg": picture(1),
+        "PACS/kfold/art_painting/dog/pic_001.jpg": picture(2),
+        "PACS/splits/photo_train_kfold.txt": b"photo/person/253_0201.jpg 7",
+    }
+    written(pack(tmp_path / "PACS.zip", files), tmp_path, "pacs")
+    assert rows(tmp_path, "photo", "pacs") == [("photo_person_253_0201", "person", 1)]
+    assert rows(tmp_path, "art_painting", "pacs") == [("art_painting_dog_pic_001", "dog", 2)]
+
+
+def test_classes_by_another_name(pack, picture, tmp_path):
+    archive = pack(tmp_path / "x", {"10/a.png": picture(1), "9/a.png": picture(2)})
+    written(archive, tmp_path, class_of={"9": "nine", "10": "ten"})
+    assert rows(tmp_path, "test") == [("test_10_a", "ten", 1), ("test_9_a", "nine", 2)]
+    with (
+        open_archive(archive) as opened,
+        pytest.raises(DataError, match=r"got the folder '9', which is no class of x\. Pass the of"),
+    ):
+        image_folder("x", opened, tmp_path, class_of={"10": "ten"})
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["notes.txt"], r"^archive .*: it holds no image \(.jpg, .*\)\. Pass another\."),
+        (["1.png", "a/2.png"], r"1\.png lies in no folder, expected \.\.\./CLASS/FILE\. Pass a fo"),
+        (
+            ["x/test/dog/1.png", "y/test/dog/1.png"],
+            r"lie in x/test \(test\), y/test \(test\), expected one folder a split\. Pass one",
+        ),
+    ],
+)
+def test_another_layout(pack, picture, tmp_path, names, message):
+    archive = pack(tmp_path / "x", dict.fromkeys(names, picture(1)))
+    with open_archive(archive) as opened, pytest.raises(DataError, match=message):
+        image_folder("x", opened, tmp_path)

@@ -1,0 +1,160 @@
+"""The command: what it writes from tiny archives, and every way in which it refuses."""
+
+import importlib.util
+
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.data.datasets import imagenet
+from calib_jax.data.datasets.imagenet import CLASS_NAMES
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.prepare import OFFICIAL_ARCHIVES, main, prepare
+
+
+@pytest.fixture
+def with_tensorflow(monkeypatch):
+    """As if TensorFlow were installed; nothing is downloaded, what would be is collected."""
+    asked = []
+
+    def download(builder, *, download_dir, download_config):
+        asked.append((builder.info.full_name, download_dir, download_config.manual_dir))
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download)
+    return asked
+
+
+@pytest.fixture
+def without_tensorflow(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+
+def test_the_command_writes_what_a_split_opens(pack, picture, tmp_path, capsys):
+    files = {f"imagenet-r/{name}/art_0.jpg": picture(9) for name in ("n01443537", "n12267677")}
+    archive = pack(tmp_path / "imagenet-r.tar", files)
+    assert main(["imagenet_r", f"--data_dir={tmp_path}", f"--archive={archive}"]) == 0
+    assert capsys.readouterr().out == "imagenet_r/1.0.0: 2 images in split test\n"
+    split = imagenet.shifts()["imagenet_r"]
+    images = ImageSplit(split, [tmp_path], image_size=4, class_names=CLASS_NAMES)
+    assert images.labels().tolist() == [1, 988]
+    assert images.groups[images.labels()].tolist() == [0, 199]
+    assert len(images.absent) == 800
+
+
+def test_folders_of_imagenet_v2_are_numbers(pack, picture, tmp_path):
+    files = {f"imagenetv2-format-val/{label}/a.jpeg": picture(1) for label in ("0", "10", "2")}
+    archive = pack(tmp_path / "imagenet_v2", files)
+    prepare("imagenet_v2/matched-frequency", tmp_path, archive)
+    split = imagenet.shifts()["imagenet_v2"]
+    images = ImageSplit(split, [tmp_path], image_size=4, class_names=CLASS_NAMES)
+    assert images.labels().tolist() == [0, 10, 2]
+
+
+def test_what_is_there_is_left_alone(pack, picture, tmp_path, capsys):
+    archive = pack(tmp_path / "pets", {"dog/a.png": picture(1)})
+    arguments = ["image_folder/pets", f"--data_dir={tmp_path}", f"--archive={archive}"]
+    assert main(arguments) == 0
+    folder = tmp_path / "image_folder" / "pets" / "1.0.0"
+    before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert main(arguments) == 0
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+    assert capsys.readouterr().out.count("image_folder/pets/1.0.0: 1 images in split test") == 2
+
+
+@pytest.mark.parametrize("name", ["imagenet_c", "imagenet_real", "objectnet"])
+def test_our_builders_are_reached(pack, tmp_path, name):
+    with pytest.raises((ConfigError, DataError), match=r"image|real\.json|objectnet"):
+        prepare(name, tmp_path, pack(tmp_path / "empty.zip", {"readme.txt": b""}))
+
+
+def test_an_error_is_one_line_and_an_exit_code(tmp_path, capsys):
+    assert main(["objectnet", f"--data_dir={tmp_path}"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "calib_jax: error: objectnet: it is read from what objectnet-1.0.zip of objectnet.dev "
+        "unpacks to. Pass its path as --archive=PATH.\n"
+    )
+
+
+@pytest.mark.parametrize("name", [*OFFICIAL_ARCHIVES, "image_folder/pets"])
+def test_a_missing_archive(without_tensorflow, tmp_path, name):
+    with pytest.raises(ConfigError, match=rf"^{name}: .*(Pass its path as --archive|, or pass )"):
+        prepare(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("objectnt", "objectnet"), ("cifar_10", "cifar10"), ("image_folder", "ima")]
+)
+def test_an_unknown_name(tmp_path, name, hint):
+    message = rf"^name: got '{name}', expected one of .*TFDS\. Did you mean '{hint}.*'\? Correct it"
+    with pytest.raises(ConfigError, match=message):
+        prepare(name, tmp_path)
+
+
+def test_without_tensorflow(without_tensorflow, tmp_path):
+    message = (
+        r"^cifar10_1/v6: TFDS needs TensorFlow to prepare it; reading it does not\. "
+        r'Run pip install "calib_jax\[prepare\]"\.$'
+    )
+    with pytest.raises(ConfigError, match=message):
+        prepare("cifar10_1/v6", tmp_path)
+    with pytest.raises(ConfigError, match=r'prepare\]", or pass imagenet-a\.tar of github'):
+        prepare("imagenet_a", tmp_path)
+
+
+def test_tfds_downloads(with_tensorflow, tmp_path):
+    prepare("cifar10", tmp_path)
+    prepare("domainnet/s*", tmp_path)
+    prepare("imagenet2012", tmp_path, tmp_path)
+    downloads = str(tmp_path / "downloads")
+    assert with_tensorflow == [
+        ("cifar10/3.0.2", downloads, None),
+        ("domainnet/sketch/1.0.0", downloads, None),
+        ("imagenet2012/5.1.0", downloads, str(tmp_path)),
+    ]
+
+
+def test_the_folder_of_an_archive_is_the_manual_one(with_tensorflow, tmp_path):
+    (tmp_path / "ILSVRC2012_img_val.tar").touch()
+    prepare("imagenet2012_real", tmp_path, tmp_path / "ILSVRC2012_img_val.tar")
+    assert with_tensorflow[0][2] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "archive", "message"),
+    [
+        ("domainnet", None, r"it has 6 configs, expected one of them: real, .*, or '/\*' for all"),
+        ("domainnet/skech", None, r"domainnet has no config 'skech'\. Did you mean 'sketch'\? Cor"),
+        ("cifar10/x", None, r"cifar10 has no config 'x'\. Correct it\."),
+        ("imagenet2012", None, r"should contain two files: ILSVRC2012_img_train.tar .*--archive=D"),
+        ("imagenet2012", "missing", r"^archive: got .*missing, expected a folder\. Correct it\."),
+        ("cifar10", "", r"^cifar10: got --archive, but TFDS downloads it\. Leave it out\."),
+    ],
+)
+def test_what_tfds_cannot_do(with_tensorflow, tmp_path, name, archive, message):
+    with pytest.raises(ConfigError, match=message):
+        prepare(name, tmp_path, None if archive is None else tmp_path / archive)
+    assert with_tensorflow == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AssertionError("no file\nat all."),
+        OSError("no route"),
+        tfds.download.DownloadError,
+        NonMatchingChecksumError("wrong checksum"),
+    ],
+)
+def test_a_download_that_fails(with_tensorflow, monkeypatch, tmp_path, error):
+    def fail(builder, **options):
+        raise error
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    reason = "(no file at all|no route|DownloadError|wrong checksum)"
+    message = rf"^cifar10/3.0.2: TFDS cannot prepare it: {reason}\. Check the connection, and"
+    with pytest.raises(DataError, match=message):
+        prepare("cifar10", tmp_path)
