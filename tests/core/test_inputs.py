@@ -96,14 +96,10 @@ def test_rows_without_labels(value):
     rows = np.ones((2, 3))
     inputs.check_unlabelled(rows, name="zero_shot")
     rows[1, 2] = value
-    with pytest.raises(
-        errors.DataError, match=rf"^zero_shot: got {value} at \[1, 2\]"
-    ):
+    with pytest.raises(errors.DataError, match=rf"^zero_shot: got {value} at \[1, 2\]"):
         inputs.check_unlabelled(rows, name="zero_shot")
     for bad in (rows[0], rows[:, :0]):
-        with pytest.raises(
-            errors.DataError, match=r"^x: got shape .* expected \(exampl"
-        ):
+        with pytest.raises(errors.DataError, match=r"^x: got shape .* expected \(exampl"):
             inputs.check_unlabelled(bad, name="x")
     with pytest.raises(errors.DataError, match="^x: got 0 examples, expected at least 1"):
         inputs.check_unlabelled(rows[:0], name="x")
