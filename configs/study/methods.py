@@ -18,7 +18,6 @@ from calib_jax.methods.baselines import (
     finetune,
     l2_sp,
     lipsum_ft,
-    pair_distilled,
     zero_shot,
 )
 from calib_jax.methods.compositions import averaged, born_again, without
@@ -26,7 +25,7 @@ from calib_jax.methods.method import Method
 from calib_jax.methods.ours import ours
 from calib_jax.methods.probes import linear_probe, lp_ft
 from calib_jax.methods.robust import carot, dive, flyp, starft, tracer
-from calib_jax.objectives.spectral import OrthogonalProjection, SmallestSingularValue
+from calib_jax.objectives.spectral import SmallestSingularValue
 from calib_jax.optim.teacher import FrozenTeacher
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
@@ -52,14 +51,6 @@ def carot_direct(learning_rate: float) -> Method:
 def carot_frozen(learning_rate: float) -> Method:
     """CaRot, taught by the model that it starts from."""
     return dataclasses.replace(study_carot(learning_rate), teacher=FrozenTeacher())
-
-
-def tracer_constrained(learning_rate: float) -> Method:
-    """TRACER with CaRot's constraint, its teacher for the result: our first guess, set blindly."""
-    method = tracer(learning_rate=learning_rate, warmup_steps=WARM_UP)
-    method.terms["orthogonality"] = OrthogonalProjection(weight=0.2)
-    method.keeps = "teacher"
-    return method
 
 
 MAKERS: dict[str, Callable[[float], Method]] = {
@@ -91,9 +82,7 @@ MAKERS: dict[str, Callable[[float], Method]] = {
     "carot_no_cross_projection": lambda r: without(study_carot(r), "cross_projection"),
     "carot_no_distillation": lambda r: without(study_carot(r), "self_distillation"),
     "tracer": lambda r: tracer(learning_rate=r, warmup_steps=WARM_UP),
-    "tracer_constrained": tracer_constrained,
     "ours": lambda r: ours(learning_rate=r, warmup_steps=WARM_UP),
-    "pair_distilled": lambda r: pair_distilled(learning_rate=r, warmup_steps=WARM_UP),
     # The last 20 steps of 72; the recipe's 0.999 would keep 93 % of the start.
     "flyp_averaged": lambda r: averaged(flyp(learning_rate=r, warmup_steps=WARM_UP), decay=0.95),
 }
