@@ -31,7 +31,7 @@ def select(
     if not variant:
         return experiment
     if variant in experiment.methods:
-        return dataclasses.replace(experiment, methods={variant: experiment.methods[variant]})
+        return _alone(experiment, variant)
     held_out = experiment.evaluation.validation
     if variant != "tune" or held_out is None:
         known = ("tune", *experiment.methods)
@@ -56,7 +56,23 @@ def select(
             for name, method in methods(dict.fromkeys(experiment.methods, rate)).items()
             if method.terms
         },
+        tuning=None,
+        weight_space={},
         evaluation=evaluation,
         seeds=experiment.seeds[:1],
         tuned_on="this is the tuning",
+    )
+
+
+def _alone(experiment: Experiment, name: str) -> Experiment:
+    """One method, its own trials and the rows made of it."""
+    tuning = experiment.tuning
+    if tuning is not None:
+        trials = {key: value for key, value in tuning.trials.items() if key == name}
+        tuning = dataclasses.replace(tuning, trials=trials) if trials else None
+    return dataclasses.replace(
+        experiment,
+        methods={name: experiment.methods[name]},
+        tuning=tuning,
+        weight_space={k: row for k, row in experiment.weight_space.items() if row.of == name},
     )
