@@ -115,14 +115,17 @@ class Export:
         teacher: The EMA teachers too.
         wise_ft: Interpolations `(1 - a) pretrained + a finetuned` of all parameters too, the
             classifier's own included, for these a (WiSE-FT, arXiv 2109.01903, eq. 1).
+        curves: Trained methods whose WiSE-FT models, a = 0, 0.1, ..., 1, the report plots.
     """
 
     models: bool = True
     teacher: bool = False
     wise_ft: tuple[float, ...] = ()
+    curves: tuple[str, ...] = ()
 
     def validate(self, methods: dict[str, Method]) -> None:
         """Raises a ConfigError for a share outside 0..1, or for what no method can give."""
+        trained = [name for name, method in methods.items() if method.terms]
         if not all(0 <= share <= 1 for share in self.wise_ft):
             raise ConfigError(
                 f"export.wise_ft: got {self.wise_ft}, expected numbers in 0..1. Correct them."
@@ -131,9 +134,13 @@ class Export:
             raise ConfigError(
                 "export.teacher: got true, but no method has a teacher. Set it to false."
             )
-        if self.wise_ft and not any(method.terms for method in methods.values()):
+        if self.wise_ft and not trained:
             raise ConfigError(
                 f"export.wise_ft: got {self.wise_ft}, but no method is trained. Leave it empty."
+            )
+        for name in sorted(set(self.curves) - set(trained)):
+            raise ConfigError(
+                f"export.curves: {name!r} is no trained method.{nearest(name, trained)} Correct it."
             )
         folders = [folder for name in methods for folder in self.folders(name, methods[name])]
         twice = [name for index, name in enumerate(folders) if name in folders[:index]]

@@ -21,6 +21,7 @@ from ml_collections import config_flags
 
 from calib_jax.core.errors import CalibJaxError, ConfigError, nearest
 from calib_jax.experiment import Experiment
+from calib_jax.predictions import PredictionFiles, run_predictions
 from calib_jax.run import run
 from calib_jax.study import Study, run_study
 from calib_jax.theory import Theory, run_theory
@@ -29,6 +30,7 @@ RUNNERS: dict[type, Callable[[Any, pathlib.Path], Any]] = {
     Experiment: run,
     Study: run_study,
     Theory: run_theory,
+    PredictionFiles: run_predictions,
 }
 """What a config file may hold, and what runs it."""
 

@@ -19,10 +19,11 @@ from calib_jax.core.sharding import make_mesh
 from calib_jax.core.trees import interpolate
 from calib_jax.core.types import Params
 from calib_jax.evaluation.combination import Fit
+from calib_jax.evaluation.curves import curve
 from calib_jax.evaluation.evaluate import evaluate
 from calib_jax.evaluation.report import write_report
 from calib_jax.evaluation.report_tables import terminal_table
-from calib_jax.evaluation.results import collect, example_images
+from calib_jax.evaluation.results import collect, datasets_of, example_images
 from calib_jax.experiment import PRETRAIN, Experiment, Export
 from calib_jax.methods.method import Method
 from calib_jax.texts import Texts, read_texts, with_class_names
@@ -69,8 +70,7 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         if not is_finished:
             results = collect(
                 runs,
-                experiment.evaluation,
-                assembly.splits,
+                datasets_of(experiment.evaluation, assembly.splits),
                 name=experiment.name,
                 title=experiment.title,
                 class_names=experiment.finetune.class_names,
@@ -78,11 +78,12 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
                 tuned_on=experiment.tuned_on,
                 tuning=tuning,
                 config=config,
+                table_score=experiment.evaluation.score,
                 wall_seconds=time.monotonic() - start,
             )
             write_json(workdir.results, results)
         # As written: a later look at a finished run keeps its date, machine and duration.
-        results = read_json(workdir.results)
+        results = _with_curves(read_json(workdir.results), bench)
         examples = example_images(runs, assembly.splits, experiment.seeds[0])
         names_of = {phase: name for name, (phase, _) in chosen.items()}
         history = _of_methods(assembly.history.rows(), names_of)
@@ -91,6 +92,15 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     rich.print(f"Report: {workdir.report}")
     if workdir.models.exists():
         rich.print(f"Models: {workdir.models}")
+    return results
+
+
+def _with_curves(results: dict[str, Any], bench: _Bench) -> dict[str, Any]:
+    """The results, and what is asked for over alpha."""
+    curves = {name: bench.curve(name) for name in bench.experiment.export.curves}
+    if curves and results.get("curves") != curves:
+        results = results | {"curves": curves}
+        write_json(bench.workdir.results, results)
     return results
 
 
@@ -143,6 +153,25 @@ class _Bench:
             for folder, params in zip(folders, _exported(fitted, export), strict=True):
                 if not folder.exists():
                     self.assembly.export(folder, method, params)
+        return read_json(path)
+
+    def curve(self, name: str) -> dict[str, Any]:
+        """What WiSE-FT makes of a trained method on every reported split, for the first seed."""
+        seed = self.experiment.seeds[0]
+        path = self.workdir.curve(name, seed)
+        if not path.exists():
+            phase, method = self.chosen[name]
+            fitted = self.assembly.fit(phase, method, seed)
+            evaluation = self.experiment.evaluation
+            reported = (evaluation.id_name, *evaluation.shifts)
+            found = curve(
+                self.assembly.predictor(method),
+                fitted.start,
+                fitted.params,
+                {split: self.assembly.splits[split] for split in reported},
+                bar=f"curve {name}",
+            )
+            write_json(path, found)
         return read_json(path)
 
     def _combined(self, name: str, seed: int) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def select(
         shifts={},
         near={},
         far={},
+        calibrators={},
+        conformal_alpha=None,
     )
     return dataclasses.replace(
         experiment,

@@ -86,6 +86,14 @@ def test_mistakes(tiny_experiment, mesh, changes, message):
 @pytest.mark.parametrize(
     ("export", "message"),
     [
+        (
+            Export(curves=("zero_shot",)),
+            r"export.curves: 'zero_shot' is no trained method. Correct",
+        ),
+        (
+            Export(curves=("karot",)),
+            r"'karot' is no trained method. Did you mean 'carot'\? Corr",
+        ),
         (Export(wise_ft=(0.5, 1.5)), r"export.wise_ft: got \(0.5, 1.5\), expected numbers in 0..1"),
         (Export(wise_ft=(0.5, 0.5)), r"two models would be written to 'finetune_wise_0.5'"),
         (Export(teacher=True), r"two models would be written to 'carot_teacher'"),

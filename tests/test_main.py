@@ -170,7 +170,7 @@ def test_a_theory_is_run(tmp_path):
 
 
 def test_a_config_of_another_kind_is_refused(tmp_path):
-    message = r"gives dict, expected Experiment or Study or Theory. Correct the file"
+    message = r"gives dict, expected Experiment or Study or Theory or PredictionFiles"
     with pytest.raises(ConfigError, match=message):
         parse(command({"seeds": 3}, tmp_path))
 

@@ -305,8 +305,8 @@ def test_a_damaged_checkpoint_is_refused(finished, tmp_path):
             r"1 of its 3 classes are not among the 3 class names, first 'dark blue'",
         ),
         (
-            lambda e: setattr(e.finetune, "class_names", ("red", "green", "dark blue", "violet")),
-            r"finetune.class_names: 1 of the 4 are no class of tiny_colours\[test\], first 'violet'",
+            lambda e: setattr(e.finetune, "class_names", ("red", "green", "dark blue", "ochre")),
+            r"finetune.class_names: 1 of the 4 are no class of tiny_colours\[test\], first 'ochre'",
         ),
         (
             lambda e: setattr(e.model.text, "vocab_size", 5),

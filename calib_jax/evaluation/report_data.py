@@ -15,9 +15,12 @@ import numpy as np
 from jaxtyping import Float
 
 from calib_jax.core.errors import DataError
+from calib_jax.evaluation.shifts import wilson_interval
 
 SCHEMA = 1
 MAX_CURVE_POINTS = 200
+# The smallest shares are left out: the error rate among a handful of images is noise.
+_COVERAGE = np.linspace(0.05, 1.0, 96)
 
 
 class Stat(NamedTuple):
@@ -29,12 +32,25 @@ class Stat(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """Bins of one reliability diagram; fractions in [0, 1], NaN where a bin is empty."""
+    """Bins of one reliability diagram; fractions in [0, 1], NaN where a bin is empty.
+
+    `repeats` is how often each image was counted: once a seed.
+    """
 
     edges: Float[np.ndarray, " m_plus_1"]
     count: Float[np.ndarray, " m"]
     confidence: Float[np.ndarray, " m"]
     accuracy: Float[np.ndarray, " m"]
+    repeats: int = 1
+
+    def accuracy_interval(self) -> Float[np.ndarray, "2 m"]:
+        """Ends of the Wilson 95 % interval of each bin's accuracy, NaN where it is empty.
+
+        Of the images, not of their repeats, whose mean number is rounded up: another seed is no new
+        image.
+        """
+        images = np.ceil(self.count / self.repeats).astype(np.int64)
+        return np.stack(wilson_interval(self.accuracy, images))
 
     def expected_calibration_error(self) -> float:
         """ECE of these bins: sum of count * |accuracy - confidence| over all examples."""
@@ -130,6 +146,7 @@ def pooled_reliability(
     """
     edges: np.ndarray | None = None
     sums: list[np.ndarray] = []
+    seeds: set[object] = set()
     for run in results["runs"]:
         for dataset in datasets if run["method"] == method else ():
             bins = lookup(run, "reliability", dataset)
@@ -143,11 +160,32 @@ def pooled_reliability(
                     "expected one binning in a run. Use one num_bins for every split."
                 )
             sums.append(_bin_sums(bins))
+            seeds.add(run.get("seed"))
     if edges is None or not np.sum(sums):
         return None
     count, confidence, accuracy = np.sum(sums, axis=0)
     filled = np.where(count > 0, count, np.nan)
-    return Reliability(edges, count, confidence / filled, accuracy / filled)
+    return Reliability(edges, count, confidence / filled, accuracy / filled, len(seeds))
+
+
+def risk_coverage(results: Mapping[str, Any], method: str, datasets: Sequence[str]) -> Curve | None:
+    """Error rate in % among the most confident x % of images, None where there are none.
+
+    The mean over `datasets`, each counting the same, then over the seeds, whose lowest and highest
+    are the band.
+    """
+    rows = []
+    for run in results["runs"]:
+        found = [
+            np.interp(_COVERAGE, points["coverage"], points["risk"])
+            for dataset in (datasets if run["method"] == method else ())
+            if (points := lookup(run, "selective", dataset)) and points["coverage"]
+        ]
+        if found:
+            rows.append(100 * np.mean(found, axis=0))
+    if not rows:
+        return None
+    return Curve(100 * _COVERAGE, np.mean(rows, 0), np.min(rows, 0), np.max(rows, 0))
 
 
 def _bin_sums(bins: Mapping[str, Any]) -> Float[np.ndarray, "3 m"]:
@@ -189,8 +227,11 @@ def curve(history: Sequence[Mapping[str, Any]], phase: str, *keys: str) -> Curve
     )
 
 
-def spectrum(results: Mapping[str, Any], method: str) -> Curve | None:
-    """Singular values of the image features by rank (from 1, largest first) over the seeds."""
+def spectrum(results: Mapping[str, Any], method: str, *, last: int | None = None) -> Curve | None:
+    """Singular values of the image features by rank (from 1, largest first) over the seeds.
+
+    `last` keeps the smallest ones only.
+    """
     found = [
         sorted((x for x in map(number, values) if x is not None), reverse=True)
         for run in results["runs"]
@@ -201,7 +242,8 @@ def spectrum(results: Mapping[str, Any], method: str) -> Curve | None:
         return None
     values = np.asarray([row[:length] for row in found])
     rank = np.arange(1, length + 1, dtype=np.float64)
-    return _shorten(np.stack([rank, values.mean(0), values.min(0), values.max(0)], axis=1))
+    points = np.stack([rank, values.mean(0), values.min(0), values.max(0)], axis=1)
+    return _shorten(points if last is None else points[-last:])
 
 
 def _shorten(points: Float[np.ndarray, "t 4"]) -> Curve:

@@ -54,6 +54,7 @@ class Line(NamedTuple):
 
 
 INK = Style(_INK, (), False)
+OTHER = Style("#8C8C8C", (), True)  # of what is there only for comparison: hollow
 
 
 def style(index: int) -> Style:
@@ -138,13 +139,17 @@ def reliability(name: str, panels: Sequence[tuple[str, Reliability | None]], *, 
                 top.text(50, 50, "no data", ha="center", color=_MUTED)
                 continue
             _draw_bins(top, bottom, bins, of)
+        # Apart, or the 100 of one panel touches the 0 of the next.
+        figure.set_layout_engine("constrained", wspace=0.08)
         grid[0, 0].set_ylabel("accuracy, %")
         grid[1, 0].set_ylabel("images, %")
     return out["svg"]
 
 
-def curves(name: str, lines: Sequence[Line], *, x: str, y: str, height: int = 260) -> str:
-    """Curves with a band from the lowest to the highest seed; logarithmic if they span 50x."""
+def curves(
+    name: str, lines: Sequence[Line], *, x: str, y: str, height: int = 260, log: bool = True
+) -> str:
+    """Curves with a band from the lowest to the highest seed; `log` allows it if they span 50x."""
     with figure_svg(name, height) as (figure, out):
         axes = figure.add_subplot()
         for curve, of, bold in lines:
@@ -162,7 +167,7 @@ def curves(name: str, lines: Sequence[Line], *, x: str, y: str, height: int = 26
                     curve.x, curve.low, curve.high, color=of.color, alpha=0.16, linewidth=0
                 )
         values = np.concatenate([np.concatenate([c.low, c.high]) for c, _, _ in lines])
-        if values.min() > 0 and values.max() / values.min() > 50:
+        if log and values.min() > 0 and values.max() / values.min() > 50:
             axes.set_yscale("log")
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -190,6 +195,8 @@ def _draw_bins(top: Axes, bottom: Axes, bins: Reliability, of: Style) -> None:
         hatch="////",
         linewidth=1,
     )
+    low, high = 100 * bins.accuracy_interval()[:, filled]
+    top.vlines(left + width * 0.46, low, high, color=_INK, linewidth=1.1)
     # Above the bars: inside, a full bin of low confidence would cover it.
     ece = f"ECE {100 * bins.expected_calibration_error():.1f} %"
     top.set_title(f"{top.get_title()}\n{ece}", fontsize=12, color=_INK)

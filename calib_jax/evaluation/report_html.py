@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import matplotlib.image
 import numpy as np
 from jaxtyping import UInt8
 
-from calib_jax.evaluation import report_figures
+from calib_jax.evaluation import report_figures, report_script, report_style
 
 # Up to this side an image is kept pixel by pixel; a larger one becomes a JPEG thumbnail.
 PIXEL_ART_SIDE = 64
@@ -20,10 +21,14 @@ THUMBNAIL_SIDE = 160
 
 
 class Cell(NamedTuple):
-    """A number in a table, marked if it is the best of its column."""
+    """A number in a table, marked if it is the best of its column.
+
+    `sort` is what the column sorts by where the text does not begin with its number.
+    """
 
     text: str
     best: bool = False
+    sort: float | None = None
 
 
 class Row(NamedTuple):
@@ -34,9 +39,22 @@ class Row(NamedTuple):
     style: report_figures.Style | None = None
 
 
+def page(title: str, *, header: str, main: str, footer: str = "") -> str:
+    """A whole page that needs nothing but a browser: style and script are inside it."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>\n{report_style.CSS}\n</style></head>\n<body>"
+        f"<header>{header}</header>\n<main>{main}</main>\n<footer>{footer}</footer>\n"
+        f"<script>\n{report_script.SORTING}\n</script></body></html>\n"
+    )
+
+
 def table(columns: Sequence[str], rows: Sequence[Row], *, wide: bool = False) -> str:
     """A table that scrolls sideways where it does not fit; `columns[0]` heads the names."""
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+    # An arrow to the better side stays with its word.
+    unbroken = [re.sub(" ([↑↓])", "\N{NO-BREAK SPACE}\\1", column) for column in columns]
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in unbroken)
     body = "".join(_row(row, len(columns)) for row in rows)
     return (
         f'<div class="scroll{" wide" if wide else ""}" tabindex="0"><table>'
@@ -70,9 +88,11 @@ def paragraph(text: str, *, kind: str = "note") -> str:
     return f'<p class="{kind}">{escape(text)}</p>'
 
 
-def folded(title: str, content: str) -> str:
-    """Content that opens on a click, without a script."""
-    return f"<details><summary>{escape(title)}</summary>{content}</details>"
+def folded(title: str, content: str, *, opened: bool = False) -> str:
+    """Content that opens on a click, without a script; nothing if there is no content."""
+    if not content:
+        return ""
+    return f"<details{' open' * opened}><summary>{escape(title)}</summary>{content}</details>"
 
 
 def escape(text: object) -> str:
@@ -116,8 +136,12 @@ def _row(row: Row, num_columns: int) -> str:
             f'<tr class="group"><th scope="rowgroup" colspan="{num_columns}">'
             f"{escape(row.name)}</th></tr>"
         )
-    cells = "".join(
-        f'<td class="best">{escape(text)}</td>' if best else f"<td>{escape(text)}</td>"
-        for text, best in row.cells
-    )
+    cells = "".join(map(_cell, row.cells))
     return f'<tr><th scope="row">{mark}{escape(row.name)}</th>{cells}</tr>'
+
+
+def _cell(cell: Cell) -> str:
+    """One number of a row."""
+    mark = ' class="best"' if cell.best else ""
+    value = "" if cell.sort is None else f' data-sort="{cell.sort:g}"'
+    return f"<td{mark}{value}>{escape(cell.text)}</td>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from calib_jax.evaluation.report_data import Stat
@@ -21,12 +21,16 @@ _DIRECTIONS = 16
 
 
 class Point(NamedTuple):
-    """A named point with error bars of one standard deviation; fractions in 0..1."""
+    """A point with error bars of one standard deviation; fractions in 0..1.
+
+    One that is not `named` shows its name only to a pointer.
+    """
 
     name: str
     x: Stat
     y: Stat
     style: Style
+    named: bool = True
 
 
 class _Box(NamedTuple):
@@ -84,14 +88,14 @@ def scatter(name: str, points: Sequence[Point], *, x: str, y: str) -> str:
     across = _axis([p.x for p in shown], _FIELD.left, _FIELD.right)
     up = _axis([p.y for p in shown], _FIELD.bottom, _FIELD.top)
     centres = [(across.at(_percent(p.x)), up.at(_percent(p.y))) for p in shown]
-    labels = _place(centres, [_LETTER * len(p.name) for p in shown])
-    marks = "".join(
-        _mark(point, across, up) + _label(point.name, centre, box)
-        for point, centre, box in zip(shown, centres, labels, strict=True)
-    )
+    marks = [_mark(point, across, up) for point in shown]
+    named = [i for i, point in enumerate(shown) if point.named]
+    labels = _place(centres, {i: _LETTER * len(shown[i].name) for i in named})
+    # Names last: no mark covers them.
+    marks += [_label(shown[i].name, centres[i], labels[i]) for i in named]
     return (
         f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{escape(name)}" '
-        f'font-size="{_FONT}">{_frame(across, up, x, y)}{marks}</svg>'
+        f'font-size="{_FONT}">{_frame(across, up, x, y)}{"".join(marks)}</svg>'
     )
 
 
@@ -141,12 +145,13 @@ def _mark(point: Point, across: _Axis, up: _Axis) -> str:
     x, y = across.at(_percent(point.x)), up.at(_percent(point.y))
     left, right = (across.at(end) for end in _ends(point.x))
     bottom, top = (up.at(end) for end in _ends(point.y))
+    title = "" if point.named else f"<title>{escape(point.name)}</title>"
     fill = "var(--page)" if point.style.hatched else point.style.color
     return (
         f'<path d="M{left:.1f} {y:.1f}H{right:.1f}M{x:.1f} {bottom:.1f}V{top:.1f}" '
         f'stroke="{point.style.color}" opacity=".7"/>'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS - 1}" fill="{fill}" '
-        f'stroke="{point.style.color}" stroke-width="2"/>'
+        f'stroke="{point.style.color}" stroke-width="2">{title}</circle>'
     )
 
 
@@ -170,22 +175,23 @@ def _end(centre: tuple[float, float], box: _Box) -> tuple[float, float]:
     return min(max(x, box.left), box.right), min(max(y, box.top), box.bottom)
 
 
-def _place(centres: Sequence[tuple[float, float]], widths: Sequence[float]) -> list[_Box]:
+def _place(centres: Sequence[tuple[float, float]], widths: Mapping[int, float]) -> dict[int, _Box]:
     """A box for each label: the nearest free place around its point, or the least covered one.
 
-    Points with close neighbours choose first: they have the least choice.
+    `widths` has those of the points that get one. Points with close neighbours choose first:
+    they have the least choice.
     """
     discs = [_Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y in centres]
     crowd = [sum(math.dist(a, b) < _DISTANCES[-1] for b in centres) for a in centres]
     placed: dict[int, _Box] = {}
     lines: list[_Box] = []
-    for i in sorted(range(len(centres)), key=lambda i: (-crowd[i], centres[i])):
+    for i in sorted(widths, key=lambda i: (-crowd[i], centres[i])):
         others = [*discs[:i], *discs[i + 1 :], *placed.values()]
         placed[i] = _cheapest(
             _candidates(centres[i], widths[i]), centres[i], others, own=[discs[i], *lines]
         )
         lines += _line(centres[i], placed[i])
-    return [placed[i] for i in range(len(centres))]
+    return placed
 
 
 def _line(centre: tuple[float, float], box: _Box) -> list[_Box]:

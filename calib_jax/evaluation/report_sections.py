@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.evaluation import report_data, report_figures, report_html, report_tables
+from calib_jax.evaluation import report_data, report_html, report_selection, report_tables
 from calib_jax.evaluation.report_data import Stat
-from calib_jax.evaluation.report_figures import style
 from calib_jax.evaluation.report_html import Cell, Row, escape, paragraph
 
 Results = Mapping[str, Any]
@@ -36,7 +35,8 @@ def headline(results: Results) -> str:
     data, environment = results["datasets"], results.get("environment") or {}
     listed = {key: ", ".join(data.get(key) or ()) for key in ("shifts", "near", "far")}
     sizes = "; ".join(f"{k}: {v}" for k, v in (data.get("num_examples") or {}).items())
-    num_seeds = len(results.get("seeds") or ())
+    num_seeds, unknown = len(results.get("seeds") or ()), listed["near"] or listed["far"]
+    score = report_tables.score_title(results.get("table_score"))
     facts = {
         "In-distribution (ID)": data["id"],
         f"Shifts ({len(data.get('shifts') or ())})": listed["shifts"],
@@ -46,14 +46,15 @@ def headline(results: Results) -> str:
         "Seeds": ", ".join(map(str, results.get("seeds") or ())),
         "Hyper-parameters chosen on": results.get("tuned_on"),
         "Calibration error": f"{results.get('num_bins')} bins of equal width",
-        "OOD score": f"{report_tables.score_title(results.get('table_score'))}; higher = more "
-        "in-distribution, ID is the positive class",
+        "OOD score": f"{score}; higher = more in-distribution, ID is the positive class",
         "Device": f"{environment.get('num_devices', '?')} × "
         f"{environment.get('device_kind', '?')} ({environment.get('platform', '?')})",
         "Wall time": duration(environment.get("wall_seconds")),
         "Software": f"calib_jax {results.get('calib_jax_version', '?')}, JAX "
         f"{environment.get('jax', '?')}, Python {environment.get('python', '?')}",
     }
+    if not unknown:
+        del facts["OOD score"]
     items = "".join(
         f"<div{' class=long' * (len(str(fact)) > _LONG)}>"
         f"<dt>{escape(name)}</dt><dd>{escape(fact or report_tables.DASH)}</dd></div>"
@@ -62,7 +63,8 @@ def headline(results: Results) -> str:
     lead = (
         f"{_counted(len(results['table']), 'method')}, {_counted(num_seeds, 'seed')}, "
         f"{_counted(len(data.get('shifts') or ()), 'shift')} of the test images: who stays "
-        "accurate, who knows how sure to be, and who notices what it has never seen."
+        "accurate, who knows how sure to be"
+        + (", and who notices what it has never seen." if unknown else ".")
     )
     title = escape(results.get("title") or results.get("name") or "Results")
     return f'<h1>{title}</h1>{paragraph(lead, kind="lead")}<dl class="facts">{items}</dl>'
@@ -74,13 +76,14 @@ def _counted(number: int, noun: str) -> str:
 
 def outcome(results: Results) -> str:
     """The leaders and the results table, the best of each column marked."""
-    columns = report_tables.summary(results)
+    columns = report_tables.summary(results, report_tables.columns(results))
+    styles = report_selection.drawn(results)
     tiles = "".join(_tile(results, *column) for column in columns if column[0].key in _TILES)
     rows = [
         Row(
             method,
             [Cell(report_tables.percent(s[i]), i in marked) for _, s, marked in columns],
-            style(i),
+            styles.get(method),
         )
         for i, method in enumerate(report_data.methods(results))
     ]
@@ -88,7 +91,8 @@ def outcome(results: Results) -> str:
     note = report_tables.note(results)[3:]
     caption = (
         f"All numbers in %: {note}. Bold on a tinted ground: best of the column, ties at the "
-        "shown precision included. ↑ higher is better, ↓ lower is better."
+        "shown precision included. ↑ higher is better, ↓ lower is better. A click on the head of a "
+        "column sorts by it."
     )
     return (
         f'<div class="tiles">{tiles}</div>'
@@ -106,70 +110,22 @@ def guide(results: Results) -> str:
         if seeds > 1
         else "There is one seed, so nothing here says how much a number would vary."
     )
+    auroc = (
+        "show it one image of a known and one of an unknown class: how often does the known one "
+        f"get the higher {score} score? 50 % is a coin toss."
+    )
     points = {
         "Accuracy": "how many images get the right name. ID: images like those it was tuned on. "
         "OOD: the same classes in changed pictures, as a plain mean over the shifts.",
         "ECE": "how far stated confidence is from reality. At an ECE of 10 % the model's "
         "confidence and its hit rate differ by ten points on average; 0 is perfect.",
-        "AUROC": f"show it one image of a known and one of an unknown class: how often does the "
-        f"known one get the higher {score} score? 50 % is a coin toss.",
+        "AUROC": auroc,
         "Spread": spread,
     }
+    if not report_data.out_of_distribution(results):
+        del points["AUROC"]
     items = "".join(f"<li><b>{k}</b>: {escape(text)}</li>" for k, text in points.items())
     return f"<h3>How to read this</h3><ul>{items}</ul>"
-
-
-def shifts(results: Results) -> str:
-    """Accuracy and ECE of every method on every shift, as bars."""
-    methods, datasets = report_data.methods(results), report_data.evaluated(results)
-    bins = results.get("num_bins")
-    figures = ""
-    for key, title, axis, limit in (
-        ("accuracy", "Accuracy ↑", "accuracy, %", 100.0),
-        (f"ece_{bins}", "Calibration error ↓", f"ECE ({bins} bins), %", None),
-    ):
-        stats = [
-            [report_data.over_seeds(results, m, "metrics", d, key) for d in datasets]
-            for m in methods
-        ]
-        caption = (
-            "First the in-distribution test images, below the line the shifts; bars in the order "
-            "of the legend."
-        )
-        if len(results.get("seeds") or ()) > 1:
-            caption += " Whiskers: one standard deviation over the seeds."
-        svg = report_figures.bars(f"{title} by data set", datasets, stats, axis=axis, limit=limit)
-        figures += report_html.figure(svg, caption, title=title)
-    return _method_legend(methods, line=False) + f'<div class="figures">{figures}</div>'
-
-
-def reliability(results: Results) -> str:
-    """A reliability diagram per method: in-distribution, and all shifts pooled."""
-    clean, *shifted = report_data.evaluated(results)
-    figures = ""
-    for i, method in enumerate(report_data.methods(results)):
-        panels = [
-            (f"{clean} (ID)", report_data.pooled_reliability(results, method, [clean])),
-            (
-                f"{len(shifted)} shifts pooled",
-                report_data.pooled_reliability(results, method, shifted),
-            ),
-        ]
-        if any(bins for _, bins in panels):
-            svg = report_figures.reliability(f"Reliability of {method}", panels, of=style(i))
-            figures += report_html.figure(svg, "", title=method)
-    if not figures:
-        return ""
-    return (
-        paragraph(
-            "Solid bars: how often the answers of a confidence bin were right. Hatched: the gap to "
-            "the confidence the model stated; above the solid bar it is too sure, inside it too "
-            "modest. On the dashed line the two agree. Below: where the images fall. All seeds "
-            "pooled. The ECE of the pool is not the mean over shifts of the table: gaps of "
-            "opposite sign cancel."
-        )
-        + f'<div class="figures">{figures}</div>'
-    )
 
 
 def detection(results: Results) -> str:
@@ -178,8 +134,12 @@ def detection(results: Results) -> str:
     for dataset in report_data.out_of_distribution(results):
         scores = report_data.names(results, "detection", dataset)
         if scores:
-            parts += f"<h3>{escape(dataset)}</h3>"
-            parts += _detection_table(results, dataset, scores, _DETECTION)
+            shown = _detection_table(results, dataset, scores, _DETECTION)
+            parts += (
+                report_html.folded(f"Scores on {dataset}", shown)
+                if report_selection.remark(results)
+                else f"<h3>{escape(dataset)}</h3>{shown}"
+            )
             parts += report_html.folded(
                 f"Precision and recall on {dataset}",
                 _detection_table(results, dataset, scores, _PRECISION),
@@ -203,7 +163,7 @@ def every_metric(results: Results) -> str:
     for dataset in report_data.evaluated(results):
         rows.append(Row(dataset))
         rows.extend(_metric_rows(results, methods, dataset, keys))
-    headings = ["method", *(_heading(key) for key in keys)]
+    headings = ["method", *map(report_tables.metric_heading, keys)]
     runs = [
         Row(
             f"{run['method']}, seed {run.get('seed')}",
@@ -217,17 +177,53 @@ def every_metric(results: Results) -> str:
             ]
             + [
                 Cell(str(run.get("num_steps", report_tables.DASH))),
-                Cell(duration(run.get("train_seconds"))),
+                Cell(
+                    duration(run.get("train_seconds")),
+                    sort=report_data.number(run.get("train_seconds")),
+                ),
             ],
         )
         for run in results["runs"]
     ]
     columns = [column.heading for column in report_tables.COLUMNS]
     by_run = report_html.table(["run", *columns, "steps", "training"], runs)
-    note = paragraph("In %, except NLL and Brier (natural units).")
+    note = paragraph(
+        "In %, except NLL (nats), Brier and its parts (natural units): reliability of the "
+        "confidence in the answer, the less the better, and resolution, the more the better."
+    )
     return report_html.folded(
         "Every metric on every data set", note + report_html.table(headings, rows)
     ) + report_html.folded("Every run", by_run)
+
+
+def intervals(results: Results) -> str:
+    """The bootstrap intervals of the first seed's numbers (folded)."""
+    first = {run["method"]: run for run in reversed(results["runs"])}
+    keys = report_data.names(results, "intervals", results["datasets"]["id"])
+    rows: list[Row] = []
+    for dataset in report_data.evaluated(results) if keys else ():
+        rows.append(Row(dataset))
+        rows.extend(
+            Row(method, [_interval(first.get(method), dataset, key) for key in keys], of)
+            for method, of in report_selection.drawn(results).items()
+        )
+    if not rows:
+        return ""
+    level = report_data.lookup(results, "config", "level") or 0.95
+    note = paragraph(
+        f"The number of the first seed and its {100 * level:g} % percentile interval over "
+        "resampled test images. It says nothing on other seeds. " + report_selection.remark(results)
+    )
+    table = report_html.table(["method", *map(report_tables.metric_heading, keys)], rows)
+    return report_html.folded("Every interval", note + table)
+
+
+def _interval(run: Mapping[str, Any] | None, dataset: str, key: str) -> Cell:
+    """`81.2 [80.1, 82.3]` of one run."""
+    ends = report_data.lookup(run, "intervals", dataset, key) or ()
+    found = [report_data.lookup(run, "metrics", dataset, key), *ends]
+    middle, *rest = (report_tables.metric(key, Stat(report_data.number(x))) for x in found)
+    return Cell(f"{middle} [{', '.join(rest)}]" if rest else middle)
 
 
 def config(results: Results) -> str:
@@ -305,7 +301,7 @@ def _detection_table(
                 Cell(report_tables.percent(s), i * len(scores) + k in marked)
                 for k, s in enumerate(row)
             ]
-            rows.append(Row(methods[i], cells, style(i)))
+            rows.append(Row(methods[i], cells, report_selection.drawn(results).get(methods[i])))
     return report_html.table(["method", *map(report_tables.score_title, scores)], rows)
 
 
@@ -321,15 +317,5 @@ def _metric_rows(
         columns.append(
             [Cell(report_tables.metric(key, s), i in marked) for i, s in enumerate(stats)]
         )
-    return [Row(m, [c[i] for c in columns], style(i)) for i, m in enumerate(methods)]
-
-
-def _heading(key: str) -> str:
-    """A metric's key as words with an arrow to its better side."""
-    better = report_tables.higher_is_better(key)
-    return key.replace("_", " ") + {True: " ↑", False: " ↓", None: ""}[better]
-
-
-def _method_legend(methods: Sequence[str], *, line: bool) -> str:
-    """The legend of all methods in their order."""
-    return report_html.legend([(m, style(i)) for i, m in enumerate(methods)], line=line)
+    styles = report_selection.drawn(results)
+    return [Row(m, [c[i] for c in columns], styles.get(m)) for i, m in enumerate(methods)]

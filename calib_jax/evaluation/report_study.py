@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.evaluation import report_html, report_style
+from calib_jax.evaluation import report_bound, report_export, report_html
 from calib_jax.evaluation.report_data import table_stat
 from calib_jax.evaluation.report_figures import style
 from calib_jax.evaluation.report_html import Row, escape, paragraph
@@ -20,11 +20,17 @@ _SCATTER = "Accuracy against calibration"
 def write_study(path: pathlib.Path, study: Mapping[str, Any]) -> None:
     """Nothing; `path` then holds the page, the same bytes for the same study.
 
+    Its results tables lie beside it as `table.md`, `table.csv` and `table.tex`.
+
     Args:
       path: the HTML file to write; its folder must exist.
       study: what `collect_study` made.
     """
     path.write_text(_page(study), encoding="utf-8", newline="\n")
+    experiments = [
+        (str(found["title"] or name), found) for name, found in study["experiments"].items()
+    ]
+    report_export.write_tables(path.parent, experiments)
 
 
 def study_markdown(study: Mapping[str, Any]) -> str:
@@ -38,18 +44,21 @@ def study_markdown(study: Mapping[str, Any]) -> str:
 def _page(study: Mapping[str, Any]) -> str:
     shown = [(title, "".join(map(_html, blocks))) for title, blocks in sections(study)]
     shown.insert(1, (_SCATTER, _scatters(study)))
+    bounds = {
+        name: report_bound.bound(found)
+        for name, found in study["experiments"].items()
+        if found.get("runs")
+    }
+    shown += [
+        (f"Does the theory order the models? {study['experiments'][name]['title'] or name}", html)
+        for name, html in bounds.items()
+    ]
     parts = [(f"s{i}", title, html) for i, (title, html) in enumerate(shown) if html]
     links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in parts)
     body = "\n".join(report_html.section(*part) for part in parts)
-    title = escape(study["title"])
     lead = "Who stays accurate under shift, who knows how sure to be, and what the seeds can tell."
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>\n{report_style.CSS}\n</style></head>\n<body>"
-        f"<header><h1>{title}</h1>{paragraph(lead, kind='lead')}<nav>{links}</nav></header>\n"
-        f"<main>{body}</main></body></html>\n"
-    )
+    header = f"<h1>{escape(study['title'])}</h1>{paragraph(lead, kind='lead')}<nav>{links}</nav>"
+    return report_html.page(study["title"], header=header, main=body)
 
 
 def _scatters(study: Mapping[str, Any]) -> str:

@@ -6,13 +6,13 @@ CSS = """
 @media (prefers-color-scheme: dark) { :root { --page: #15171a; --card: #1c1f23; --ink: #e9eaec;
   --muted: #9aa0a7; --line: #353a40; --good: #4cc79b; --bad: #ff9a57; --tint: #20352d; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem clamp(1rem, 4vw, 2.5rem) 4rem; max-width: 1120px;
+body { margin: 0 auto; padding: 2.5rem clamp(1rem, 4vw, 2.5rem) 4rem; max-width: 1180px;
   background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, -apple-system,
   "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
 h1 { font-size: clamp(1.7rem, 5vw, 2.5rem); line-height: 1.15; margin: 0 0 .3rem;
   letter-spacing: -.02em; }
 h2 { font-size: 1.35rem; margin: 3.2rem 0 .4rem; letter-spacing: -.01em; }
-h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
+h3, h4 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 p, li, dd, figcaption { overflow-wrap: anywhere; }
 p { max-width: 72ch; margin: .4rem 0 1rem; }
 .lead, figcaption, .note, dt { color: var(--muted); }
@@ -34,10 +34,18 @@ dt { font-size: .8rem; } dd { margin: 0; font-size: .95rem; }
 .scroll { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 .wide table { width: 100%; }
-th, td { padding: .42rem .7rem; text-align: right; white-space: nowrap;
+th, td { padding: .42rem .5rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
-thead th { font-size: .8rem; font-weight: 600; color: var(--muted); vertical-align: bottom; }
+thead th { font-size: .8rem; font-weight: 600; color: var(--muted); vertical-align: bottom;
+  white-space: normal; min-width: 4.2rem; line-height: 1.3; }
 th:first-child { text-align: left; position: sticky; left: 0; background: var(--page); }
+th button { all: unset; cursor: pointer; }
+th button:hover { text-decoration: underline; }
+th button:focus-visible, summary:focus-visible { outline: 2px solid currentColor;
+  outline-offset: 2px; }
+th[aria-sort] button { color: var(--ink); }
+th[aria-sort="ascending"] button::after { content: " ▲"; }
+th[aria-sort="descending"] button::after { content: " ▼"; }
 tbody th { font-weight: 500; }
 tr.group th { color: var(--ink); font-weight: 650; padding-top: 1.1rem; white-space: normal; }
 td.best { font-weight: 700; background: var(--tint); }
@@ -62,6 +70,8 @@ figure > svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .example li small { color: var(--muted); font-size: 1em; min-width: 0; }
 .example li > :nth-child(4) { text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
+h4 { font-size: .9rem; color: var(--muted); margin: .9rem 0 .3rem; }
+.mistake header > div > * { display: block; overflow-wrap: anywhere; }
 .example .bar { grid-column: 2 / -1; height: 3px; border-radius: 2px; background: var(--line); }
 .example .bar i { display: block; height: 3px; border-radius: 2px; background: currentColor; }
 .right { color: var(--good); } .wrong { color: var(--bad); } .unknown { color: var(--muted); }

@@ -40,9 +40,27 @@ COLUMNS = (
     Column("near_auroc", "near AUROC", True),
     Column("far_auroc", "far AUROC", True),
 )
+# For pages and files, where the results have them; a terminal has no room.
+OPTIONAL = (
+    Column("worst_shift_accuracy", "worst OOD acc", True),
+    Column("worst_shift_ece", "worst OOD ECE", False),
+    Column("ood_ece_calibrated", "mean OOD ECE, T scaled", False),
+)
+ALL_COLUMNS = COLUMNS + OPTIONAL
 # Metrics that are not fractions: shown as they are, with three decimals.
-_PLAIN = {"nll", "brier"}
-_LOWER = ("ece", "mce", "nll", "brier", "fpr95")
+_PLAIN = {"nll", "brier", "brier_reliability", "brier_resolution", "brier_uncertainty"}
+_LOWER = ("ece", "mce", "nll", "brier", "fpr95", "ks", "aurc", "augrc")
+# Neither side is better; the Brier score's resolution is its only part that should be large.
+_NEITHER = {"mean_confidence", "brier_uncertainty"}
+_HIGHER = {"brier_resolution"}
+_TITLES = {
+    "ks": "KS error",
+    "mce": "MCE",
+    "nll": "NLL",
+    "aurc": "AURC",
+    "augrc": "AUGRC",
+    "ece_10_per_batch_512": "ECE 10 averaged over batches of 512, only to compare with papers",
+}
 
 
 def percent(value: Stat) -> str:
@@ -52,16 +70,25 @@ def percent(value: Stat) -> str:
 
 def metric(key: str, value: Stat) -> str:
     """A metric in its own unit: percent for fractions, three decimals for NLL and Brier."""
-    if key in _PLAIN:
-        return _with_spread(value, scale=1.0, decimals=3)
-    return percent(value)
+    return plain(value) if key in _PLAIN else percent(value)
+
+
+def plain(value: Stat) -> str:
+    """`1.234 ± 0.020` for what is no fraction; a dash if missing."""
+    return _with_spread(value, scale=1.0, decimals=3)
 
 
 def higher_is_better(key: str) -> bool | None:
     """The better side of a metric; None for one without a better side (mean confidence)."""
-    if key == "mean_confidence":
+    if key in _NEITHER:
         return None
-    return not any(part in key for part in _LOWER)
+    return key in _HIGHER or not any(part in key for part in _LOWER)
+
+
+def metric_heading(key: str) -> str:
+    """A metric's key as words with an arrow to its better side."""
+    words = _TITLES.get(key) or key.replace("_", " ").replace("ece", "ECE").replace("f1", "F1")
+    return words + {True: " ↑", False: " ↓", None: ""}[higher_is_better(key)]
 
 
 def best(stats: Sequence[Stat], *, higher_is_better: bool | None) -> set[int]:
@@ -73,10 +100,23 @@ def best(stats: Sequence[Stat], *, higher_is_better: bool | None) -> set[int]:
     return {i for i, value in shown.items() if value == top}
 
 
-def summary(results: Mapping[str, Any]) -> list[tuple[Column, list[Stat], set[int]]]:
+def columns(results: Mapping[str, Any]) -> list[Column]:
+    """The columns for pages and files: those in which any method has a number."""
+    rows = results["table"]
+    known = [
+        column
+        for column in ALL_COLUMNS
+        if any(report_data.table_stat(row, column.key).mean is not None for row in rows)
+    ]
+    return known or list(COLUMNS)
+
+
+def summary(
+    results: Mapping[str, Any], shown: Sequence[Column] = COLUMNS
+) -> list[tuple[Column, list[Stat], set[int]]]:
     """For each column of the results table: its values by method and where the best ones are."""
     found = []
-    for column in COLUMNS:
+    for column in shown:
         stats = [report_data.table_stat(row, column.key) for row in results["table"]]
         marked = best(stats, higher_is_better=column.higher_is_better)
         found.append((column, stats, marked))
@@ -90,7 +130,7 @@ def terminal_table(results: Mapping[str, Any]) -> rich.table.Table:
       DataError: `results` is of another schema or holds no finished method.
     """
     report_data.check(results)
-    columns = summary(results)
+    numbers = summary(results, [c for c in columns(results) if c in COLUMNS])
     table = rich.table.Table(
         title=rich.text.Text(str(results.get("title", ""))),
         caption=rich.text.Text(note(results)),
@@ -98,13 +138,13 @@ def terminal_table(results: Mapping[str, Any]) -> rich.table.Table:
         pad_edge=False,
     )
     table.add_column("method", overflow="fold")
-    for column, _, _ in columns:
+    for column, _, _ in numbers:
         # Two lines: with seven columns and spreads the table then fits 80 characters.
         table.add_column(_two_lines(column), justify="right")
     for i, method in enumerate(report_data.methods(results)):
         cells = [
             rich.text.Text(percent(stats[i]).replace(" ", ""), style="bold" if i in marked else "")
-            for _, stats, marked in columns
+            for _, stats, marked in numbers
         ]
         table.add_row(rich.text.Text(method), *cells)
     return table
@@ -117,15 +157,20 @@ def markdown_table(results: Mapping[str, Any]) -> str:
       DataError: `results` is of another schema or holds no finished method.
     """
     report_data.check(results)
-    columns = summary(results)
+    return markdown_text(results)
+
+
+def markdown_text(results: Mapping[str, Any]) -> str:
+    """`markdown_table` of what need not be a whole run: `table` and what `note` reads."""
+    numbers = summary(results, columns(results))
     lines = [
-        ["method", *(column.heading for column, _, _ in columns)],
-        ["---", *("---:" for _ in columns)],
+        ["method", *(column.heading for column, _, _ in numbers)],
+        ["---", *("---:" for _ in numbers)],
     ]
-    for i, method in enumerate(report_data.methods(results)):
-        cells = [(percent(stats[i]), i in marked) for _, stats, marked in columns]
-        row = [f"**{text}**" if bold else text for text, bold in cells]
-        lines.append([method.replace("|", "\\|"), *row])
+    for i, row in enumerate(results["table"]):
+        cells = [(percent(stats[i]), i in marked) for _, stats, marked in numbers]
+        texts = [f"**{text}**" if bold else text for text, bold in cells]
+        lines.append([row["method"].replace("|", "\\|"), *texts])
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{table}\n\n{note(results)}\n"
 
@@ -134,10 +179,11 @@ def note(results: Mapping[str, Any]) -> str:
     """One line on how to read the table: unit, spread, bins, score, tuning split."""
     seeds = results.get("seeds") or []
     spread = f"mean ± sample std over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
+    score, tuned_on = results.get("table_score"), results.get("tuned_on")
     return (
-        f"%; {spread}; ECE with {results.get('num_bins', DASH)} bins; "
-        f"AUROC of {score_title(results.get('table_score'))}, ID positive; "
-        f"tuned on: {results.get('tuned_on') or DASH}"
+        f"%; {spread}; ECE with {results.get('num_bins', DASH)} bins"
+        + (f"; AUROC of {score_title(score)}, ID positive" if score else "")
+        + (f"; tuned on: {tuned_on}" if tuned_on else "")
     )
 
 
@@ -145,7 +191,11 @@ def score_title(score: object) -> str:
     """The name of an OOD score for people: abbreviations in capitals, words with spaces."""
     if not score:
         return DASH
-    return str(score).upper() if str(score) in {"mcm", "msp"} else str(score).replace("_", " ")
+    return (
+        str(score).upper()
+        if str(score) in {"mcm", "msp", "thr", "aps", "raps"}
+        else str(score).replace("_", " ")
+    )
 
 
 def _two_lines(column: Column) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from calib_jax.evaluation import report_figures, report_html, report_style
+from calib_jax.evaluation import report_figures, report_html
 from calib_jax.evaluation.report_html import Cell, Row, escape, paragraph
 from calib_jax.evaluation.report_sections import config, duration
 
@@ -88,12 +88,11 @@ def write_theory_report(path: pathlib.Path, results: Mapping[str, Any]) -> None:
         + report_html.section("best", "Best cases", _best_cases(results))
         + report_html.section("details", "Every number", _details(results))
     )
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>\n{report_style.CSS}\n</style></head>\n<body>"
-        f"<header><h1>{title}</h1>{paragraph(lead, kind='lead')}</header>\n<main>{body}</main>\n"
-        f"<footer>{paragraph(made)}</footer></body></html>\n"
+    page = report_html.page(
+        results["title"],
+        header=f"<h1>{title}</h1>{paragraph(lead, kind='lead')}",
+        main=body,
+        footer=paragraph(made),
     )
     path.write_text(page, encoding="utf-8", newline="\n")
 

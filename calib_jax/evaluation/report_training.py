@@ -7,13 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from calib_jax.evaluation import report_data, report_figures, report_html, report_tables
+from calib_jax.evaluation import (
+    report_data,
+    report_figures,
+    report_html,
+    report_selection,
+    report_tables,
+)
 from calib_jax.evaluation.report_data import Curve
 from calib_jax.evaluation.report_figures import INK, Line, style
 from calib_jax.evaluation.report_html import Cell, Row, paragraph
+from calib_jax.evaluation.report_selection import Panel
 
 Results = Mapping[str, Any]
 History = Sequence[Mapping[str, Any]]
+
+_LAST = 20
+_VALUE = "singular value"
 
 
 def choices(results: Results) -> str:
@@ -44,10 +54,13 @@ def _short(value: Any) -> str:
 
 
 def losses(results: Results, history: History) -> str:
-    """Loss curves of each training phase with the terms of the loss."""
+    """Loss curves of each training phase with the terms of the loss, undrawn methods left out."""
     names = report_data.terms(history)
     figures = ""
+    hidden = set(report_data.methods(results)) - set(report_selection.drawn(results))
     for phase in report_data.phases(history):
+        if phase in hidden:
+            continue
         found = [
             (name, style(names.index(name)), report_data.curve(history, phase, "terms", name))
             for name in report_data.terms(history, phase)
@@ -74,51 +87,57 @@ def losses(results: Results, history: History) -> str:
 
 def singular_values(results: Results, history: History) -> str:
     """The smallest singular value over training and the spectrum at its end, per method."""
-    methods = report_data.methods(results)
+    methods = report_selection.drawn(results)
     batch, projection = (
-        [report_data.curve(history, method, key) for method in methods]
+        {m: report_data.curve(history, m, key) for m in methods}
         for key in ("smallest_singular_value", "projection_smallest_singular_value")
     )
-    final = [report_data.spectrum(results, method) for method in methods]
-    figures = ""
-    seen: set[int] = set()
-    for curves, title, x, caption in (
-        (
-            batch,
-            "Image features of the validation split",
-            "step",
-            "Smallest singular value of the correlation matrix of "
-            "up to 512 validation images' features during training. Zero: a direction is unused.",
-        ),
-        (
-            projection,
-            "Image projection",
-            "step",
-            "Smallest singular value of the image projection during training.",
-        ),
-        (
-            final,
-            "Spectrum after training",
-            "rank",
-            "All singular values of the standardised image "
-            "features of the in-distribution test images, largest first.",
-        ),
-    ):
-        shown = [(i, curve) for i, curve in enumerate(curves) if curve is not None]
-        if not shown:
-            continue
-        seen.update(i for i, _ in shown)
-        lines = [Line(curve, style(i)) for i, curve in shown]
-        svg = report_figures.curves(title, lines, x=x, y="singular value")
-        figures += report_html.figure(svg, caption, title=title)
+    whole, last = (
+        {m: report_data.spectrum(results, m, last=number) for m in methods}
+        for number in (None, _LAST)
+    )
+    figures = report_selection.panels(
+        results,
+        [
+            Panel(
+                "Image features of the validation split",
+                "Smallest singular value of the correlation matrix of up to 512 validation images' "
+                "features during training. Zero: a direction is unused.",
+                "step",
+                _VALUE,
+                batch,
+            ),
+            Panel(
+                "Image projection",
+                "Smallest singular value of the image projection during training.",
+                "step",
+                _VALUE,
+                projection,
+            ),
+            Panel(
+                "Spectrum after training",
+                "All singular values of the standardised image features of the in-distribution "
+                "test images, largest first.",
+                "rank",
+                _VALUE,
+                whole,
+            ),
+            Panel(
+                f"The last {_LAST} of it",
+                "Where the spectrum ends: σ_min is the last one.",
+                "rank",
+                _VALUE,
+                last,
+            ),
+        ],
+    )
     if not figures:
         return ""
     text = (
         "CaRot's theory bounds the error and the calibration error under shift together; the bound "
         "tightens as the smallest singular value of the ID features grows."
     )
-    legend = report_html.legend([(methods[i], style(i)) for i in sorted(seen)], line=True)
-    return paragraph(text) + legend + f'<div class="figures">{figures}</div>'
+    return paragraph(text) + figures
 
 
 def _same(a: Curve | None, b: Curve | None) -> bool:

@@ -12,6 +12,7 @@ import jax
 import calib_jax
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.evaluation.evaluate import Evaluation
+from calib_jax.evaluation.labelled import MAX_MISTAKES
 from calib_jax.evaluation.report import Example
 from calib_jax.evaluation.shifts import NUM_BINS, mean_and_std
 
@@ -20,8 +21,7 @@ SCHEMA = 1
 
 def collect(
     runs: Sequence[Mapping[str, Any]],
-    evaluation: Evaluation,
-    splits: Mapping[str, ImageSplit],
+    datasets: Mapping[str, Any],
     *,
     name: str,
     title: str,
@@ -30,14 +30,14 @@ def collect(
     tuned_on: str,
     tuning: Mapping[str, Any] | None = None,
     config: Mapping[str, Any],
+    table_score: str = "",
     wall_seconds: float,
 ) -> dict[str, Any]:
     """The content of `results.json`.
 
     Args:
         runs: One record a method and seed: `method`, `seed`, training time, `evaluate`'s record.
-        evaluation: Which split is what.
-        splits: The opened splits.
+        datasets: Which split is what, and how large (`datasets_of`).
         name: Of the experiment.
         title: The report's headline.
         class_names: In the order of the logits.
@@ -45,6 +45,7 @@ def collect(
         tuned_on: Where the hyper-parameters were chosen.
         tuning: For each tuned method its trials, their scores there, and which was chosen.
         config: As a dictionary.
+        table_score: The OOD score of the table.
         wall_seconds: Of this command; finished parts of an earlier one are not counted again.
     """
     return {
@@ -57,19 +58,29 @@ def collect(
         "config": config,
         "class_names": list(class_names),
         "num_bins": NUM_BINS,
-        "table_score": evaluation.score,
+        "table_score": table_score,
         "tuned_on": tuned_on,
         "tuning": dict(tuning or {}),
-        "datasets": {
-            "id": evaluation.id_name,
-            "shifts": list(evaluation.shifts),
-            "near": list(evaluation.near),
-            "far": list(evaluation.far),
-            "num_examples": {name: len(split) for name, split in splits.items()},
-        },
+        "datasets": dict(datasets),
         "seeds": list(seeds),
         "runs": list(runs),
         "table": mean_and_std(runs),
+    }
+
+
+def datasets_of(evaluation: Evaluation, splits: Mapping[str, ImageSplit]) -> dict[str, Any]:
+    """Which split is what, and the number of its examples.
+
+    Args:
+        evaluation: Which split is what.
+        splits: The opened splits.
+    """
+    return {
+        "id": evaluation.id_name,
+        "shifts": list(evaluation.shifts),
+        "near": list(evaluation.near),
+        "far": list(evaluation.far),
+        "num_examples": {name: len(split) for name, split in splits.items()},
     }
 
 
@@ -89,10 +100,14 @@ def environment(wall_seconds: float) -> dict[str, Any]:
 def example_images(
     runs: Sequence[Mapping[str, Any]], splits: Mapping[str, ImageSplit], seed: int
 ) -> list[Example]:
-    """The examples of one seed's records, with their pixels and every method's prediction."""
+    """The examples of one seed's records, with their pixels and every method's prediction.
+
+    After them, without predictions, the most confident mistakes: `MAX_MISTAKES` of every method on
+    the ID split and as many on all shifts together.
+    """
     of_seed = {run["method"]: run["examples"] for run in runs if run["seed"] == seed}
     first: Mapping[str, Any] = next(iter(of_seed.values()), {})
-    return [
+    shown = [
         Example(
             dataset=name,
             index=row["index"],
@@ -108,4 +123,28 @@ def example_images(
         )
         for name, rows in first.items()
         for number, row in enumerate(rows)
+    ]
+    return shown + _mistake_images(runs, splits, seed)
+
+
+def _mistake_images(
+    runs: Sequence[Mapping[str, Any]], splits: Mapping[str, ImageSplit], seed: int
+) -> list[Example]:
+    """Each image once; none of records that were written before there were any."""
+    wanted: dict[tuple[str, int], None] = {}
+    for run in runs:
+        of_split = run.get("mistakes", {}) if run["seed"] == seed else {}
+        for names in (list(of_split)[:1], list(of_split)[1:]):
+            rows = [(name, row) for name in names for row in of_split[name]]
+            rows.sort(key=lambda item: -item[1]["confidence"])
+            wanted |= {(name, row["index"]): None for name, row in rows[:MAX_MISTAKES]}
+    return [
+        Example(
+            dataset=name,
+            index=index,
+            image=splits[name].image(index),
+            label=splits[name].label_names[splits[name].label(index)],
+            predictions={},
+        )
+        for name, index in wanted
     ]

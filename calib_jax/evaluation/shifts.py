@@ -9,21 +9,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.special
+from jaxtyping import Float, Int
 
 from calib_jax.core.types import Predictions
-from calib_jax.metrics import calibration, classification
+from calib_jax.metrics import calibration, classification, selective, smooth
 from calib_jax.metrics.outcomes import Outcomes, of_logits
 
 NUM_BINS = 15
 
 
-def classification_metrics(split: Predictions | Outcomes) -> dict[str, float]:
-    """Every accuracy and calibration metric of one split; fractions in 0..1, NLL in nats."""
+def finite(value: float | int) -> float | None:
+    """The number; None where it is NaN or infinite, which JSON has no word for."""
+    return float(value) if math.isfinite(value) else None
+
+
+def classification_metrics(
+    split: Predictions | Outcomes, *, num_bins: int = NUM_BINS
+) -> dict[str, float]:
+    """Every accuracy and calibration metric of one split; fractions in 0..1, NLL in nats.
+
+    `ece_10_per_batch_512` is there to be compared with published numbers only
+    (`calibration.batch_averaged_calibration_error`). `brier_*` are the parts of the Brier score of
+    the confidence (`calibration.brier_decomposition`), not of `brier`, which is over all classes.
+    """
     outcomes = _outcomes(split)
     confidence, correct = outcomes.confidence, outcomes.correct
     error = functools.partial(calibration.calibration_error, confidence, correct)
+    debiased = calibration.debiased_calibration_error(confidence, correct, num_bins=num_bins)
     classes = (outcomes.predicted, outcomes.labels)
     num_classes = outcomes.num_classes
+    curve = selective.risk_coverage(confidence, correct)
+    parts = calibration.brier_decomposition(confidence, correct, num_bins=num_bins)
     return {
         "accuracy": float(correct.mean()),
         "top5_accuracy": float((outcomes.rank < 5).mean()),
@@ -32,24 +49,56 @@ def classification_metrics(split: Predictions | Outcomes) -> dict[str, float]:
         "nll": float(outcomes.nll.mean()),
         "brier": float(outcomes.brier.mean()),
         "ece_10": error(num_bins=10),
-        "ece_15": error(num_bins=NUM_BINS),
-        "adaptive_ece": error(num_bins=NUM_BINS, binning="mass"),
+        f"ece_{num_bins}": error(num_bins=num_bins),
+        f"ece_{num_bins}_l2": error(num_bins=num_bins, norm="l2"),
+        f"debiased_ece_{num_bins}": debiased,
+        "adaptive_ece": error(num_bins=num_bins, binning="mass"),
         "classwise_ece": outcomes.classwise_calibration_error,
-        "mce": error(num_bins=NUM_BINS, norm="max"),
+        "mce": error(num_bins=num_bins, norm="max"),
+        "smooth_ece": smooth.smooth_calibration_error(confidence, correct),
+        "ks": smooth.ks_calibration_error(confidence, correct),
+        "ece_10_per_batch_512": calibration.batch_averaged_calibration_error(confidence, correct),
+        "aurc": selective.aurc(curve),
+        "augrc": selective.augrc(curve),
+        "brier_reliability": parts.reliability,
+        "brier_resolution": parts.resolution,
+        "brier_uncertainty": parts.uncertainty,
         "mean_confidence": float(confidence.mean()),
     }
 
 
-def reliability(split: Predictions | Outcomes) -> dict[str, list[float | None]]:
-    """The reliability diagram: edges, counts, mean confidence, accuracy; None where empty."""
+def reliability(
+    split: Predictions | Outcomes, *, num_bins: int = NUM_BINS, level: float = 0.95
+) -> dict[str, list[float | None]]:
+    """The reliability diagram: edges, counts, mean confidence, accuracy; None where empty.
+
+    `accuracy_low` and `accuracy_high` are the Wilson interval of each bin's accuracy.
+    """
     outcomes = _outcomes(split)
-    bins = calibration.reliability_bins(outcomes.confidence, outcomes.correct, num_bins=NUM_BINS)
+    bins = calibration.reliability_bins(outcomes.confidence, outcomes.correct, num_bins=num_bins)
+    columns = {field.name: getattr(bins, field.name) for field in dataclasses.fields(bins)}
+    low, high = wilson_interval(bins.accuracy, bins.count, level=level)
     return {
-        field.name: [
-            None if math.isnan(value) else float(value) for value in getattr(bins, field.name)
-        ]
-        for field in dataclasses.fields(bins)
+        name: [finite(value) for value in column.tolist()]
+        for name, column in (columns | {"accuracy_low": low, "accuracy_high": high}).items()
     }
+
+
+def wilson_interval(
+    share: Float[np.ndarray, " m"], count: Int[np.ndarray, " m"], *, level: float = 0.95
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """The interval in [0, 1] of a probability of which so many trials showed this share.
+
+    `(p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)` with z the normal quantile of
+    `(1 + level) / 2` (Wilson 1927); NaN without a trial.
+    """
+    z = float(scipy.special.ndtri((1 + level) / 2))
+    trials = np.where(count > 0, count, np.nan)
+    centre = share + z**2 / (2 * trials)
+    half = z * np.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    scale = 1 + z**2 / trials
+    # Rounding would leave the share itself outside.
+    return np.clip((centre - half) / scale, 0, share), np.clip((centre + half) / scale, share, 1)
 
 
 def _outcomes(split: Predictions | Outcomes) -> Outcomes:
@@ -59,31 +108,50 @@ def _outcomes(split: Predictions | Outcomes) -> Outcomes:
 
 
 def summary(
-    metrics: Mapping[str, Mapping[str, float]],
+    metrics: Mapping[str, Mapping[str, float | None]],
     detection: Mapping[str, Mapping[str, Mapping[str, float]]],
     *,
     id_name: str,
     shifts: Sequence[str],
-    near: Sequence[str],
-    far: Sequence[str],
-    score: str,
+    near: Sequence[str] = (),
+    far: Sequence[str] = (),
+    score: str = "",
+    calibrated: Mapping[str, Mapping[str, float | None]] | None = None,
+    num_bins: int = NUM_BINS,
 ) -> dict[str, float | None]:
     """The numbers of the table: means over the shifts, and over the near and far OOD sets.
 
-    Every shift counts the same, however many images it has. Without shifts or
-    OOD sets the number is None.
-    """
+    Every shift counts the same, however many images it has. Without shifts or OOD sets the number
+    is None.
 
-    def mean(values: Sequence[float]) -> float | None:
+    Args:
+        metrics: Of every labelled split.
+        detection: Of every OOD set and score.
+        id_name: The ID split's name.
+        shifts: The shifts' names.
+        near: The near OOD sets' names.
+        far: The far OOD sets' names.
+        score: That of the table.
+        calibrated: As `metrics`, after temperature scaling; None where there was none.
+        num_bins: Of the ECE.
+    """
+    ece = f"ece_{num_bins}"
+
+    def mean(values: Sequence[Any]) -> float | None:
         return float(np.mean(values)) if values else None
 
+    accuracies: list[Any] = [metrics[name]["accuracy"] for name in shifts]
+    errors: list[Any] = [metrics[name][ece] for name in shifts]
     return {
         "id_accuracy": metrics[id_name]["accuracy"],
-        "ood_accuracy": mean([metrics[name]["accuracy"] for name in shifts]),
-        "id_ece": metrics[id_name]["ece_15"],
-        "ood_ece": mean([metrics[name]["ece_15"] for name in shifts]),
+        "ood_accuracy": mean(accuracies),
+        "id_ece": metrics[id_name][ece],
+        "ood_ece": mean(errors),
         "near_auroc": mean([detection[name][score]["auroc"] for name in near]),
         "far_auroc": mean([detection[name][score]["auroc"] for name in far]),
+        "worst_shift_accuracy": min(accuracies, default=None),
+        "worst_shift_ece": max(errors, default=None),
+        "ood_ece_calibrated": mean([calibrated[n][ece] for n in shifts] if calibrated else []),
     }
 
 
@@ -107,8 +175,8 @@ def mean_and_std(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for method in dict.fromkeys(run["method"] for run in runs):
         summaries = [run["summary"] for run in runs if run["method"] == method]
         row: dict[str, Any] = {"method": method}
-        for key in summaries[0]:
-            values = [values[key] for values in summaries if values[key] is not None]
+        for key in dict.fromkeys(key for values in summaries for key in values):
+            values = [values[key] for values in summaries if values.get(key) is not None]
             row[key] = {
                 "mean": float(np.mean(values)) if values else None,
                 "std": float(np.std(values, ddof=1))

@@ -7,7 +7,7 @@ from typing import Any
 
 from calib_jax.core.errors import DataError
 from calib_jax.evaluation import published as papers
-from calib_jax.evaluation import report_data
+from calib_jax.evaluation import report_bound, report_data
 from calib_jax.evaluation.comparison import (
     best_methods,
     is_better,
@@ -41,7 +41,7 @@ def collect_study(
     baseline; `order`, the published order in OOD accuracy; `ranking`, the methods by OOD ECE;
     `leaders`, those that may be the best; `better`, those better in OOD accuracy and OOD ECE at
     once than each of `calibrated` among the baselines; `tuning`, the trials of each method, where
-    the results have them.
+    the results have them; `runs`, what `report_bound.bound` reads.
 
     Args:
         results: `results.json` of each experiment by its name; may have `tuning`: for each method
@@ -97,6 +97,7 @@ def _experiment(
         "leaders": {key: best_methods(runs, key) for key in (ACCURACY, CALIBRATION)},
         "better": {level: _better(rivals, level) for level in ("beats", "certain")},
         "tuning": _tuning(name, results.get("tuning") or {}),
+        "runs": report_bound.records(runs),
     }
 
 

@@ -18,8 +18,8 @@ class Workdir:
 
     `config.json`, `metrics.jsonl`, `results.json`, `report.html`, `data/` (prepared by the run),
     `checkpoints/seed_0/carot/`, `pretrained/seed_0/`, `tuning/seed_0/carot.TRIAL.json`,
-    `evaluations/seed_0/carot.json`, `models/seed_0/carot/` (the exports), `compiled/` (JAX's
-    compilation cache: may be deleted).
+    `evaluations/seed_0/carot.json`, `curves/seed_0/carot.json`,
+    `models/seed_0/carot/` (the exports), `compiled/` (JAX's compilation cache: may be deleted).
     """
 
     def __init__(self, path: pathlib.Path):
@@ -51,6 +51,10 @@ class Workdir:
     def evaluation(self, method: str, seed: int) -> pathlib.Path:
         """The record of a finished method."""
         return self.path / "evaluations" / f"seed_{seed}" / f"{method}.json"
+
+    def curve(self, method: str, seed: int) -> pathlib.Path:
+        """What WiSE-FT makes of a method, over alpha."""
+        return self.path / "curves" / f"seed_{seed}" / f"{method}.json"
 
     @contextlib.contextmanager
     def opened(self, config: dict[str, Any]) -> Iterator[Self]:

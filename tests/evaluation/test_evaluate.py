@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 
+from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.types import Predictions
+from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.evaluate import VALIDATION, Evaluation, evaluate
 from calib_jax.evaluation.predict import Predictor
+from calib_jax.metrics import calibration, classification
 
 CLASSES = ("a", "b", "c")
 
@@ -18,6 +21,16 @@ class Known(Predictor):
 
     def __call__(self, params, splits, *, limit=None, bar=None):
         return self.known
+
+
+class Bare(ImageSplit):
+    """What an evaluation asks of a split beside its images."""
+
+    def __init__(self, groups=None, right=None):
+        self.groups, self.right = groups, right
+
+    def answers(self):
+        return self.right
 
 
 def make(**changes):
@@ -47,6 +60,9 @@ def test_names():
         ({"near": {"far": Split(name="n")}}, r"the name 'far' stands for two splits"),
         ({"id_name": VALIDATION}, r"the name 'validation' stands for two splits"),
         ({"num_examples": -1}, r"evaluation.num_examples: got -1, expected at least 0"),
+        ({"num_resamples": -2}, r"evaluation.num_resamples: got -2, expected at least 0"),
+        ({"num_resamples": 1}, r"evaluation.num_resamples: got 1, expected 0 or at least 2"),
+        ({"conformal_alpha": 1.0}, r"evaluation.conformal_alpha: got 1.0, expected a share in"),
     ],
 )
 def test_mistakes(changes, message):
@@ -54,7 +70,8 @@ def test_mistakes(changes, message):
         make(**changes).validate()
 
 
-def test_record_of_known_predictions():
+@pytest.fixture(scope="module")
+def record():
     """Right on clean images, on half of the shifted ones, and sure of what is inside."""
     evaluation = make()
     rng = np.random.default_rng(0)
@@ -88,7 +105,11 @@ def test_record_of_known_predictions():
         "near": outside,
         "far": outside,
     }
-    record = evaluate(Known(known), {}, {}, evaluation, CLASSES)
+    splits = {name: Bare() for name in known}
+    return evaluate(Known(known), {}, splits, evaluation, CLASSES)
+
+
+def test_record_of_known_predictions(record):
     assert record["summary"]["id_accuracy"] == 1.0
     assert record["summary"]["ood_accuracy"] == pytest.approx(0.25)
     assert record["metrics"]["noisy"]["accuracy"] == 0.0
@@ -104,3 +125,143 @@ def test_record_of_known_predictions():
     assert record["spectrum"]["smallest_singular_value"] == min(
         record["spectrum"]["singular_values"]
     )
+
+
+def test_what_the_record_says_beside_the_plain_metrics(record):
+    assert VALIDATION not in record["mistakes"]
+    assert [row["index"] for row in record["mistakes"]["clean"]] == []
+    assert len(record["mistakes"]["noisy"]) == 8
+    assert {row["label"] for row in record["mistakes"]["noisy"]} <= set(CLASSES)
+    assert set(record["intervals"]["noisy"]) == {
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "nll",
+        "brier",
+        "ece_15",
+        "aurc",
+        "augrc",
+        "mean_confidence",
+    }
+    low, high = record["intervals"]["blurred"]["accuracy"]
+    assert 0.3 < low < 0.5 < high < 0.7
+    assert record["summary"]["worst_shift_accuracy"] == 0.0
+    assert record["summary"]["worst_shift_ece"] == record["metrics"]["noisy"]["ece_15"]
+    scaled = record["calibrated"]["temperature"]
+    assert scaled["fitted_on"] == VALIDATION
+    assert list(scaled["metrics"]) == ["clean", "blurred", "noisy"]
+    assert record["summary"]["ood_ece_calibrated"] == pytest.approx(
+        (scaled["metrics"]["blurred"]["ece_15"] + scaled["metrics"]["noisy"]["ece_15"]) / 2
+    )
+    assert "conformal" not in record
+
+
+def scored(num_examples, num_classes, seed):
+    rng = np.random.default_rng(seed)
+    logits = 3 * rng.normal(size=(num_examples, num_classes)).astype(np.float32)
+    labels = (logits + 3 * rng.normal(size=logits.shape)).argmax(axis=1).astype(np.int32)
+    features = rng.normal(size=(num_examples, 2)).astype(np.float32)
+    embeddings = np.ones((num_classes, 2), np.float32) / np.float32(np.sqrt(2))
+    return Predictions(logits=logits, labels=labels, features=features, class_embeddings=embeddings)
+
+
+def softmax(logits):
+    exp = np.exp(logits.astype(np.float64))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+def test_a_data_set_of_fewer_classes_is_calibrated_over_all_and_measured_over_its_own():
+    groups = np.array([1, -1, 0, 1, -1], np.int32)  # its classes: c; a and d
+    subset = scored(80, 5, 1)
+    subset = Predictions(**{**vars(subset), "labels": np.where(subset.labels % 2, 3, 2)})
+    known = {VALIDATION: scored(90, 5, 0), "clean": scored(50, 5, 2), "subset": subset}
+    evaluation = make(
+        shifts={"subset": Split(name="s")}, near={}, far={}, num_resamples=3, conformal_alpha=0.2
+    )
+    splits = {name: Bare(groups if name == "subset" else None) for name in known}
+    record = evaluate(Known(known), {}, splits, evaluation, tuple("abcde"))
+    temperature = TemperatureScaling().fit(known[VALIDATION].logits, known[VALIDATION].labels)
+    scaled = record["calibrated"]["temperature"]
+    assert scaled["parameters"] == {"temperature": pytest.approx(temperature.temperature)}
+    for divisor, got in (
+        (1.0, record["metrics"]["subset"]),
+        (temperature.temperature, scaled["metrics"]["subset"]),
+    ):
+        logits = subset.logits / divisor
+        own = softmax(np.stack([logits[:, 2], logits[:, [0, 3]].max(axis=1)], axis=1))
+        labels = groups[subset.labels]
+        assert got["accuracy"] == (own.argmax(axis=1) == labels).mean()
+        assert got["nll"] == pytest.approx(-np.log(own[np.arange(80), labels]).mean())
+        ece = calibration.expected_calibration_error(own, labels, num_bins=15)
+        assert got["ece_15"] == pytest.approx(ece)
+    assert {row["label"] for row in record["mistakes"]["subset"]} <= {"a", "c"}
+    assert {row["prediction"] for row in record["examples"]["subset"]} <= {"a", "c"}
+    assert record["conformal"]["alpha"] == 0.2
+    assert record["conformal"]["thr"]["subset"]["mean_size"] <= 2
+    assert record["metrics"]["clean"]["nll"] == pytest.approx(
+        classification.negative_log_likelihood(known["clean"].logits, known["clean"].labels)
+    )
+
+
+def test_any_of_several_right_answers_counts_and_likelihoods_are_undefined():
+    right = np.zeros((40, 4), bool)
+    given = scored(40, 4, 3)
+    right[np.arange(40), given.labels] = True
+    right[:, 0] = True
+    evaluation = make(validation=None, shifts={}, near={}, far={}, num_resamples=3)
+    splits, names = {"clean": Bare(None, right)}, tuple("abcd")
+    record = evaluate(Known({"clean": given}), {}, splits, evaluation, names)
+    metrics = record["metrics"]["clean"]
+    predicted = given.logits.argmax(axis=1)
+    is_right = (predicted == given.labels) | (predicted == 0)
+    assert metrics["accuracy"] == is_right.mean() > (predicted == given.labels).mean()
+    ece = calibration.calibration_error(softmax(given.logits).max(axis=1), is_right, num_bins=15)
+    assert metrics["ece_15"] == pytest.approx(ece)
+    undefined = {key for key, value in metrics.items() if value is None}
+    assert undefined == {
+        "top5_accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "nll",
+        "brier",
+        "classwise_ece",
+    }
+    assert not undefined & set(record["intervals"]["clean"])
+    assert all(row["prediction"] != "a" for row in record["mistakes"]["clean"])
+    assert "calibrated" not in record and record["summary"]["ood_ece_calibrated"] is None
+
+
+def of(split, share=(0.0, 1.0)):
+    return Split(name="x", split=split, share=share)
+
+
+@pytest.mark.parametrize(
+    ("held_out", "reported", "is_shared"),
+    [
+        (of("train"), of("test"), False),
+        (of("test"), of("test"), True),
+        (of("test[:10%]"), of("test"), True),
+        (of("test[:10%]"), of("test[10%:]"), False),
+        (of("test[-10%:]"), of("test[:90%]"), False),
+        (of("test[-10%:]"), of("test[:91%]"), True),
+        (of("test[:5]"), of("test[5:10]"), False),
+        (of("test[5:11]"), of("test[10:]"), True),
+        (of("test[-5:]"), of("test[:-5]"), False),
+        (of("test[-5:]"), of("test[:5]"), True),  # nobody knows how many there are
+        (of("test[:10%]"), of("test[100:]"), True),
+        (of("train+test[:5]"), of("test[:9]"), True),
+        (of("train + test[:5]"), of("test[5:]"), False),
+        (of("test", (0.0, 0.5)), of("test", (0.5, 1.0)), False),
+        (of("test", (0.0, 0.6)), of("test", (0.5, 1.0)), True),
+        (of("test"), Split(name="y"), False),
+    ],
+)
+def test_calibrators_are_not_fitted_to_what_is_reported(held_out, reported, is_shared):
+    evaluation = make(id_split=Split(name="z"), validation=held_out, shifts={"blurred": reported})
+    if not is_shared:
+        evaluation.validate()
+        return
+    with pytest.raises(ConfigError, match=r"evaluation.validation: got x\[.* with 'blurred'"):
+        evaluation.validate()
+    evaluation.calibrators = {}
+    evaluation.validate()

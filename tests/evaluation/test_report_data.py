@@ -5,9 +5,11 @@ import statistics
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from calib_jax.core.errors import DataError
 from calib_jax.evaluation import report_data
+from calib_jax.evaluation.report_data import Reliability
 
 EDGES = [0.0, 0.5, 1.0]
 
@@ -147,3 +149,40 @@ def test_datasets_in_order():
     results = {"datasets": {"id": "i", "shifts": ["s"], "near": ["n"], "far": ["f"]}}
     assert report_data.evaluated(results) == ["i", "s"]
     assert report_data.out_of_distribution(results) == ["n", "f"]
+
+
+@pytest.mark.parametrize(("count", "right"), [(1, 1), (7, 0), (300, 123)])
+def test_accuracy_interval_is_wilsons(count, right):
+    bins = Reliability(
+        np.linspace(0, 1, 3),
+        np.array([0.0, 3 * count]),
+        np.array([np.nan, 0.7]),
+        np.array([np.nan, right / count]),
+        repeats=3,
+    )
+    low, high = bins.accuracy_interval()
+    oracle = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
+    np.testing.assert_allclose([low[1], high[1]], [oracle.low, oracle.high], atol=1e-12)
+    assert np.isnan(low[0]) and np.isnan(high[0])
+
+
+def test_risk_coverage_is_a_mean_over_data_sets_then_seeds():
+    def run(seed, *risks):
+        points = {
+            f"s{k}": {"coverage": [0.5, 1.0], "risk": [risk / 2, risk]}
+            for k, risk in enumerate(risks)
+        }
+        return {"method": "a", "seed": seed, "selective": points}
+
+    results = {"runs": [run(0, 0.2, 0.4), run(1, 0.6), {"method": "b"}]}
+    curve = report_data.risk_coverage(results, "a", ["s0", "s1"])
+    assert curve.x[-1] == 100 and 4 < curve.x[0] <= 5
+    np.testing.assert_allclose([curve.mean[-1], curve.low[-1], curve.high[-1]], [45, 30, 60])
+    np.testing.assert_allclose(curve.mean[0], 22.5)  # below the first point: its risk
+    assert report_data.risk_coverage(results, "b", ["s0"]) is None
+
+
+def test_the_end_of_the_spectrum():
+    results = {"runs": [{"method": "a", "spectrum": {"singular_values": [3.0, 2.0, 1.0]}}]}
+    curve = report_data.spectrum(results, "a", last=2)
+    assert curve.x.tolist() == [2, 3] and curve.mean.tolist() == [2, 1]

@@ -45,6 +45,24 @@ def test_table_marks_groups_and_best_cells():
     assert 'class="swatch"' in html
 
 
+def test_a_cell_sorts_by_its_own_number():
+    html = report_html.table(["run", "time ↓"], [Row("a", [Cell("2 min", sort=120.0), Cell("1")])])
+    assert '<td data-sort="120">2 min</td><td>1</td>' in html
+    assert '<th scope="col">time\N{NO-BREAK SPACE}↓</th>' in html
+
+
+def test_folded_content():
+    assert report_html.folded("a", "x", opened=True).startswith("<details open><summary>a<")
+    assert report_html.folded("a", "x").startswith("<details><summary>")
+    assert report_html.folded("a", "") == ""
+
+
+def test_a_page_has_one_inline_script_and_no_resource():
+    html = report_html.page("<t>", header="h", main="m")
+    assert html.count("<script>") == html.count("</script>") == 1
+    assert "<title>&lt;t&gt;</title>" in html and "http" not in html
+
+
 def test_sections_without_content_vanish():
     assert report_html.section("a", "A", "", "") == ""
     assert report_html.section("a", "A&B", "x") == '<section id="a"><h2>A&amp;B</h2>x</section>'
@@ -54,7 +72,7 @@ def test_text_is_escaped_everywhere():
     bad = '<i x="1">&'
     for html in (
         report_html.paragraph(bad),
-        report_html.folded(bad, ""),
+        report_html.folded(bad, "x"),
         report_html.figure("", bad, title=bad),
         report_html.legend([(bad, report_figures.INK)], line=True),
     ):

@@ -46,7 +46,7 @@ def test_no_leader_without_numbers():
 
 def test_sections_without_data_are_empty():
     results = make_results(("a", 0.5, None))
-    assert report_sections.reliability(results) == ""
+    assert report_sections.intervals(results) == ""
     assert report_sections.detection(results) == ""
 
 

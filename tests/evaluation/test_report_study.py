@@ -103,7 +103,7 @@ def test_the_page_is_self_contained_and_deterministic(tmp_path):
     write_study(path, make_study())
     text = path.read_text(encoding="utf-8")
     page = Page(text)
-    assert page.resources == [] and "script" not in page.tags and "http" not in text
+    assert page.resources == [] and page.tags.count("script") == 1 and "http" not in text
     assert page.links == [f"#{anchor}" for anchor in page.ids] and len(set(page.ids)) == 5
     assert "<method>" not in text and "Every &lt;method&gt;" in text and "&lt;new|er&gt;" in text
     assert page.tags.count("circle") == 8  # a mark for each method in each experiment
@@ -111,6 +111,30 @@ def test_the_page_is_self_contained_and_deterministic(tmp_path):
     assert '<td class="best">✓ -10.0 [-10.0, -10.0]</td>' in text
     write_study(path, make_study())
     assert path.read_text(encoding="utf-8") == text
+    rows = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0].startswith("experiment,method,id_accuracy_mean,id_accuracy_std,")
+    assert [row.split(",")[0] for row in rows[1:]] == ["CIFAR & co"] * 4 + ["b"] * 4
+    assert (tmp_path / "table.md").exists() and (tmp_path / "table.tex").exists()
+
+
+def test_the_bound_of_an_experiment_that_has_its_runs(tmp_path):
+    study = make_study()
+    runs = [
+        {
+            "method": f"m{i}",
+            "seed": 0,
+            "num_steps": 1,
+            "spectrum": {"smallest_singular_value": 0.1 * i, "width": 8},
+            "summary": {"ood_accuracy": 0.5 + 0.01 * i**2, "ood_ece": 0.1 / i, "id_ece": 0.01 * i},
+        }
+        for i in range(1, 6)
+    ]
+    study["experiments"]["a"]["runs"] = runs
+    write_study(tmp_path / "study.html", study)
+    text = (tmp_path / "study.html").read_text(encoding="utf-8")
+    Page(text)
+    assert text.count("<h2>Does the theory order the models? CIFAR &amp; co</h2>") == 1
+    assert text.count("Pearson r = ") == 6
 
 
 def lines_of(markdown, heading):

@@ -114,6 +114,34 @@ def test_missing_numbers_and_one_seed():
     assert "one seed" in text and "±" not in text
 
 
+def test_columns_without_any_number_are_left_out():
+    results = make_results([("a", 0.5, None)]) | {"table_score": ""}
+    results["table"][0] |= dict.fromkeys(("near_auroc", "far_auroc"))
+    text = report_tables.markdown_table(results)
+    assert text.startswith("| method | ID acc ↑ | mean OOD acc ↑ | ID ECE ↓ | mean OOD ECE ↓ |\n")
+    assert "AUROC" not in text and "AUROC" not in printed(results)
+
+
+@pytest.mark.parametrize(
+    ("key", "heading"),
+    [
+        ("nll", "NLL ↓"),
+        ("debiased_ece_15", "debiased ECE 15 ↓"),
+        (
+            "ece_10_per_batch_512",
+            "ECE 10 averaged over batches of 512, only to compare with papers ↓",
+        ),
+        ("macro_f1", "macro F1 ↑"),
+        ("brier_resolution", "brier resolution ↑"),
+        ("brier_uncertainty", "brier uncertainty"),
+        ("aurc", "AURC ↓"),
+        ("ks", "KS error ↓"),
+    ],
+)
+def test_headings_of_metrics(key, heading):
+    assert report_tables.metric_heading(key) == heading
+
+
 def test_wrong_results_are_refused():
     with pytest.raises(DataError, match="results: got schema None, expected 1"):
         report_tables.markdown_table({})

@@ -45,8 +45,7 @@ def test_results_hold_everything_and_are_json(splits):
     )
     got = results.collect(
         RUNS,
-        evaluation,
-        splits,
+        results.datasets_of(evaluation, splits),
         name="tiny",
         title="Tiny",
         class_names=("red", "green", "dark blue"),
@@ -54,6 +53,7 @@ def test_results_hold_everything_and_are_json(splits):
         tuned_on="validation",
         tuning={"ft": TUNED},
         config={"a": 1},
+        table_score="msp",
         wall_seconds=1.5,
     )
     assert json.loads(json.dumps(got, allow_nan=False)) == got
@@ -93,3 +93,24 @@ def test_examples_carry_pixels_labels_and_every_methods_prediction(splits):
 
 def test_a_seed_without_runs_has_no_examples(splits):
     assert results.example_images(RUNS, splits, seed=5) == []
+
+
+def test_the_images_of_the_most_confident_mistakes_follow(splits):
+    def mistake(index, confidence):
+        return {"index": index, "label": "a", "prediction": "b", "confidence": confidence}
+
+    on_id, on_shifts = [mistake(0, 0.9)], [mistake(i, 0.9 - i / 100) for i in range(8)]
+    runs = [
+        run("ft", 0, 0.5),  # of an earlier version
+        run("carot", 0, 0.8)
+        | {"mistakes": {"clean": on_id, "validation": on_shifts, "far": [mistake(9, 0.1)]}},
+        run("carot", 1, 0.8) | {"mistakes": {"clean": on_shifts}},
+    ]
+    got = [
+        example for example in results.example_images(runs, splits, 0) if not example.predictions
+    ]
+    assert [(example.dataset, example.index) for example in got] == [
+        ("clean", 0),
+        *(("validation", index) for index in range(8)),
+    ]
+    assert got[0].label == "red"

@@ -9,7 +9,7 @@ import sklearn.metrics
 
 from calib_jax.core.types import Predictions
 from calib_jax.evaluation import shifts
-from calib_jax.metrics import calibration
+from calib_jax.metrics import calibration, smooth
 from calib_jax.metrics.outcomes import of_logits
 
 RNG = np.random.default_rng(0)
@@ -59,6 +59,35 @@ def test_metrics_of_a_split():
         ("mce", calibration.maximum_calibration_error),
     ):
         assert got[key] == pytest.approx(metric(probs, given.labels, num_bins=15))
+    assert got["ece_10_per_batch_512"] == pytest.approx(got["ece_10"])  # it is one batch
+    assert got["ece_15_l2"] >= got["ece_15"] and got["debiased_ece_15"] < 1
+    assert got["smooth_ece"] == smooth.smooth_calibration_error(confidence, is_right)
+    assert got["ks"] == pytest.approx(smooth.ks_calibration_error(confidence, is_right))
+    risks = np.cumsum(~is_right[np.argsort(-confidence)]) / np.arange(1, 41)
+    assert got["aurc"] == pytest.approx(risks.mean())
+    assert 0 < got["augrc"] < got["aurc"]
+    assert got["brier_uncertainty"] == pytest.approx(is_right.mean() * (1 - is_right.mean()))
+    assert got["brier_reliability"] > 0 and got["brier_resolution"] > 0
+
+
+def test_bins_are_in_the_names():
+    got = shifts.classification_metrics(predictions(), num_bins=7)
+    assert {"ece_10", "ece_7", "ece_7_l2", "debiased_ece_7"} <= set(got)
+    assert "ece_15" not in got
+
+
+@pytest.mark.parametrize("count", [1, 7, 400])
+def test_wilsons_interval_holds_what_the_score_test_accepts(count):
+    """Its ends are where `|share - p| = z sqrt(p (1 - p) / n)`."""
+    z = statistics.NormalDist().inv_cdf(0.95)
+    shares = np.array([0.0, 2 / 7, 1.0, np.nan])
+    counts = np.array([count, count, count, 0])
+    low, high = shifts.wilson_interval(shares, counts, level=0.9)
+    for end in (low, high):
+        assert np.isnan(end[3])
+        bound = z**2 * end[:3] * (1 - end[:3]) / count
+        np.testing.assert_allclose((shares[:3] - end[:3]) ** 2, bound, atol=1e-12)
+    assert low[0] == 0.0 and high[2] == 1.0
 
 
 def test_a_split_that_was_read_before_is_not_read_again():
@@ -81,9 +110,11 @@ def test_reliability_is_json_whose_empty_bins_are_none():
         if not inside.any():
             assert got["confidence"][b] is None
             assert got["accuracy"][b] is None
+            assert got["accuracy_low"][b] is got["accuracy_high"][b] is None
         else:
             assert got["confidence"][b] == pytest.approx(confidence[inside].mean())
             assert got["accuracy"][b] == pytest.approx(is_right[inside].mean())
+            assert 0 <= got["accuracy_low"][b] <= got["accuracy"][b] <= got["accuracy_high"][b] <= 1
 
 
 METRICS = {
@@ -118,8 +149,13 @@ def test_summary_averages_shifts_and_ood_sets_alike():
             "ood_ece": 0.25,
             "near_auroc": 0.75,
             "far_auroc": 0.95,
+            "worst_shift_accuracy": 0.5,
+            "worst_shift_ece": 0.3,
+            "ood_ece_calibrated": None,
         }
     )
+    calibrated = {"clean": {"ece_15": 0.9}, "blur": {"ece_15": 0.1}, "noise": {"ece_15": 0.2}}
+    assert summary(calibrated=calibrated)["ood_ece_calibrated"] == pytest.approx(0.15)
     assert summary(score="msp")["near_auroc"] == pytest.approx(0.1)
 
 
@@ -132,6 +168,9 @@ def test_summary_without_shifts_or_ood_sets_has_none():
         "ood_ece": None,
         "near_auroc": None,
         "far_auroc": None,
+        "worst_shift_accuracy": None,
+        "worst_shift_ece": None,
+        "ood_ece_calibrated": None,
     }
 
 
@@ -152,6 +191,16 @@ def test_table_has_a_row_a_method_in_order_of_appearance():
         "far_auroc": {"mean": 0.8, "std": None},
     }
     assert shifts.mean_and_std([]) == []
+
+
+def test_a_number_that_an_earlier_version_had_not_is_the_mean_of_those_who_have_it():
+    runs = [
+        {"method": "ft", "summary": {"id_accuracy": 0.5}},
+        {"method": "ft", "summary": {"id_accuracy": 0.7, "worst_shift_ece": 0.2}},
+    ]
+    for order in (runs, runs[::-1]):
+        (row,) = shifts.mean_and_std(order)
+        assert row["worst_shift_ece"] == {"mean": 0.2, "std": None}
 
 
 def test_rows_that_share_fits_have_no_spread():

@@ -1,6 +1,7 @@
 """What a run leaves for other tools: the models, their tokenizer, and their classifiers."""
 
 import dataclasses
+import pathlib
 import shutil
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, CLIPConfig
 
+from calib_jax import main
 from calib_jax.classifiers.stored import read_head
 from calib_jax.core.errors import ConfigError, ExportError
 from calib_jax.data.datasets.prepared import ImageSplit
@@ -20,6 +22,9 @@ from calib_jax.models.config import Compute
 from calib_jax.models.encoder import Encoder
 from calib_jax.models.weights.load import read_model
 from calib_jax.run import run
+from calib_jax.training.workdir import read_json
+
+EVALUATE = pathlib.Path(__file__).resolve().parents[2] / "configs" / "evaluate.py"
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,25 @@ def test_the_files_alone_give_the_accuracy_of_the_results(exported, tiny_data, n
     log_probs = jax.nn.log_softmax(logits)
     nll = -np.mean(np.asarray(log_probs)[np.arange(len(split)), split.labels()])
     assert nll == pytest.approx(record["metrics"]["clean"]["nll"], rel=1e-4)
+
+
+def test_the_config_for_any_model_tests_the_exported_classifier_too(exported, tiny_data, tmp_path):
+    model = folder(exported, "finetune")
+    arguments = [
+        "calib_jax",
+        f"--config={EVALUATE}:tiny_colours,{model}",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data_dir={tiny_data}",
+        "--config.evaluation.batch_size=8",
+    ]
+    assert main.main(arguments) == 0
+    tested = read_json(tmp_path / "run" / "results.json")
+    assert [found["method"] for found in tested["runs"]] == ["zero_shot", "exported"]
+    (record,) = (run for run in exported[2]["runs"] if run["method"] == "finetune")
+    got, expected = tested["runs"][1]["metrics"]["tiny_colours"], record["metrics"]["clean"]
+    assert got["accuracy"] == expected["accuracy"]
+    assert got["nll"] == pytest.approx(expected["nll"], rel=1e-4)
+    assert not (tmp_path / "run" / "models").exists()
 
 
 def test_wise_ft_lies_between_the_pretrained_and_the_tuned_weights(exported):
@@ -152,8 +176,17 @@ def test_a_finished_run_exports_what_is_asked_for_later(exported, tmp_path, caps
     left = later / "models" / "seed_0" / "carot.partial" / "classifier.safetensors.partial999"
     left.parent.mkdir()
     left.touch()
-    experiment = dataclasses.replace(experiment, export=Export(wise_ft=(0.5,)))
-    assert run(experiment, later) == results
+    export = Export(wise_ft=(0.5,), curves=("finetune",))
+    experiment = dataclasses.replace(experiment, export=export)
+    again = run(experiment, later)
+    curve = again.pop("curves")["finetune"]
+    assert again == results
+    assert curve["alphas"] == [i / 10 for i in range(11)]
+    (tuned,) = (r["metrics"] for r in results["runs"] if r["method"] == "finetune")
+    for split, values in curve["splits"].items():
+        for metric, of_alpha in values.items():
+            assert len(of_alpha) == 11 and of_alpha[-1] == tuned[split][metric]
+    assert list(curve["splits"]) == ["clean", "shifted"]
     models = later / "models" / "seed_0"
     assert {"carot", "carot_wise_0.5", "carot_teacher"} <= {path.name for path in models.iterdir()}
     assert not list(models.rglob("*partial*"))

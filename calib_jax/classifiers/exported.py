@@ -1,0 +1,56 @@
+"""The head that an export has left beside its model."""
+
+import dataclasses
+import pathlib
+
+from jaxtyping import Array, Int, Key
+
+from calib_jax.classifiers.head import Head
+from calib_jax.classifiers.stored import CLASSIFIER_FILE, read_head
+from calib_jax.core.errors import WeightsError
+from calib_jax.core.types import Params
+from calib_jax.models.encoder import Encoder
+
+
+@dataclasses.dataclass(kw_only=True)
+class ExportedHead:
+    """A linear head from a file, to be tested as it is.
+
+    Attributes:
+        folder: Of the exported model; its class names are to be those of the config.
+    """
+
+    folder: str
+
+    def init(
+        self,
+        key: Key[Array, ""],
+        encoder: Encoder,
+        encoder_params: Params,
+        class_tokens: Int[Array, "c k t"],
+    ) -> Params:
+        """`kernel [d c]` and `bias [c]` of the file.
+
+        Raises:
+            WeightsError: The file is missing or damaged, or fits neither model nor classes.
+        """
+        path = pathlib.Path(self.folder) / CLASSIFIER_FILE
+        head, _ = read_head(path)
+        expected = (encoder.config.embed_dim, len(class_tokens))
+        if head.kernel.shape != expected:
+            raise WeightsError(
+                f"classifier: {path} maps {head.kernel.shape[0]} features to "
+                f"{head.kernel.shape[1]} classes, expected {expected[0]} and {expected[1]}. Name "
+                "the model that it was exported with, and its classes."
+            )
+        return {"kernel": head.kernel, "bias": head.bias}
+
+    def head(
+        self,
+        params: Params,
+        encoder: Encoder,
+        encoder_params: Params,
+        class_tokens: Int[Array, "c k t"],
+    ) -> Head:
+        """The parameters as they are."""
+        return Head(kernel=params["kernel"], bias=params["bias"])

@@ -1,0 +1,73 @@
+"""The sections of the report page on single answers: how sure, how often right, when to abstain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from calib_jax.evaluation import report_data, report_figures, report_html, report_selection
+from calib_jax.evaluation.report_html import paragraph
+from calib_jax.evaluation.report_selection import Panel
+
+Results = Mapping[str, Any]
+
+
+def reliability(results: Results) -> str:
+    """A reliability diagram per drawn method: in-distribution, and all shifts pooled."""
+    clean, *shifted = report_data.evaluated(results)
+    figures = ""
+    for method, of in report_selection.drawn(results).items():
+        panels = [
+            (f"{clean} (ID)", report_data.pooled_reliability(results, method, [clean])),
+            (
+                f"{len(shifted)} shifts pooled",
+                report_data.pooled_reliability(results, method, shifted),
+            ),
+        ]
+        if any(bins for _, bins in panels):
+            svg = report_figures.reliability(f"Reliability of {method}", panels, of=of)
+            figures += report_html.figure(svg, "", title=method)
+    if not figures:
+        return ""
+    return (
+        paragraph(
+            "Solid bars: how often the answers of a confidence bin were right. Hatched: the gap to "
+            "the confidence the model stated; above the solid bar it is too sure, inside it too "
+            "modest. On the dashed line the two agree. Whiskers: the 95 % interval of the share "
+            "that is right (Wilson), as if every image were its own draw. Below: where the images "
+            "fall. All seeds pooled. The ECE of the pool is not the mean over shifts of the table: "
+            "gaps of opposite sign cancel."
+        )
+        + f'<div class="figures">{figures}</div>'
+    )
+
+
+def risk_coverage(results: Results) -> str:
+    """Risk-coverage curves of the drawn methods: in-distribution, and the mean over the shifts."""
+    clean, *shifted = report_data.evaluated(results)
+    methods = report_selection.drawn(results)
+    figures = report_selection.panels(
+        results,
+        [
+            Panel(
+                f"Risk and coverage: {title}",
+                "",
+                "answered: the most confident, %",
+                "wrong among them, %",
+                {m: report_data.risk_coverage(results, m, datasets) for m in methods},
+            )
+            for title, datasets in (
+                (f"{clean} (ID)", [clean]),
+                (f"mean over {len(shifted)} shifts", shifted),
+            )
+        ],
+        log=False,
+    )
+    if not figures:
+        return ""
+    text = (
+        "A model that may abstain answers only where it is most confident. Lower is better; where "
+        "a curve does not fall to the left, the confidence says nothing on errors. The area under "
+        "it is the AURC of the tables."
+    )
+    return "<h3>If it may abstain</h3>" + paragraph(text) + figures

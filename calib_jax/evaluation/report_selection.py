@@ -1,0 +1,75 @@
+"""Which methods the figures of a page draw, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from calib_jax.evaluation import report_data, report_figures, report_html, report_tables
+from calib_jax.evaluation.report_data import Curve
+from calib_jax.evaluation.report_figures import Style, style
+
+# One colour each; more methods than that cannot be told apart in one figure.
+MAX_DRAWN = 8
+
+
+def drawn(results: Mapping[str, Any]) -> dict[str, Style]:
+    """The methods that the figures show, in the order of the table, and their styles.
+
+    All of them where there are at most `MAX_DRAWN`; else the first, and the best, second best and
+    so on of each column of the table until there are enough.
+    """
+    methods = report_data.methods(results)
+    if len(methods) > MAX_DRAWN:
+        methods = sorted(_leaders(results, methods), key=methods.index)
+    return {method: style(i) for i, method in enumerate(methods)}
+
+
+def remark(results: Mapping[str, Any]) -> str:
+    """A sentence on which methods the figures leave out, or nothing."""
+    num_methods = len(results["table"])
+    if num_methods <= MAX_DRAWN:
+        return ""
+    return (
+        f"Drawn: {MAX_DRAWN} of {num_methods} methods, the first and the best of each column of "
+        "the results table; the tables have all."
+    )
+
+
+class Panel(NamedTuple):
+    """A figure with a curve a method; methods without one are left out."""
+
+    title: str
+    caption: str
+    x: str
+    y: str
+    curves: Mapping[str, Curve | None]
+
+
+def panels(results: Mapping[str, Any], shown: Sequence[Panel], *, log: bool = True) -> str:
+    """The panels that have a curve of a drawn method, below a legend; nothing without any."""
+    styles, named, figures = drawn(results), set[str](), ""
+    for title, caption, x, y, curves in shown:
+        found = {m: curve for m in styles if (curve := curves.get(m)) is not None}
+        named.update(found)
+        if found:
+            lines = [report_figures.Line(curve, styles[m]) for m, curve in found.items()]
+            svg = report_figures.curves(title, lines, x=x, y=y, log=log)
+            figures += report_html.figure(svg, caption, title=title)
+    if not figures:
+        return ""
+    legend = report_html.legend([(m, of) for m, of in styles.items() if m in named], line=True)
+    return f'{legend}<div class="figures">{figures}</div>'
+
+
+def _leaders(results: Mapping[str, Any], methods: list[str]) -> list[str]:
+    """The first method, then the best of every column, then the second best, up to the limit."""
+    orders = []
+    for column, stats, _ in report_tables.summary(results):
+        sign = -1 if column.higher_is_better else 1
+        found = [(sign * s.mean, i) for i, s in enumerate(stats) if s.mean is not None]
+        orders.append([i for _, i in sorted(found)])
+    by_rank = (order[k] for k in range(len(methods)) for order in orders if k < len(order))
+    # Methods without any number come last, so that there are enough.
+    chosen = dict.fromkeys([0, *by_rank, *range(len(methods))])
+    return [methods[i] for i in list(chosen)[:MAX_DRAWN]]

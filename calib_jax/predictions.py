@@ -1,0 +1,214 @@
+"""Predictions of any framework, read from files, in `results.json` and a report."""
+
+import dataclasses
+import importlib
+import pathlib
+import time
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import rich
+
+from calib_jax.calibrators.calibrator import Calibrator
+from calib_jax.calibrators.temperature import TemperatureScaling
+from calib_jax.core import settings
+from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.evaluation.api import evaluate_predictions
+from calib_jax.evaluation.posthoc import VALIDATION
+from calib_jax.evaluation.report import write_report
+from calib_jax.evaluation.report_tables import terminal_table
+from calib_jax.evaluation.results import collect
+from calib_jax.metrics.outcomes import Kind
+from calib_jax.training.workdir import Workdir, read_json, write_json
+
+KINDS: tuple[Kind, ...] = ("logits", "probs")
+
+
+@dataclasses.dataclass(kw_only=True)
+class PredictionFiles:
+    """Files with what one model says of its splits.
+
+    A file `x.npz` holds `labels`, and `logits` or `probs`. `x_logits.npy` (or `x_probs.npy`) lies
+    beside `x_labels.npy`, and is memory-mapped. `x.parquet` has the columns `label`, and `logits`,
+    a list in each row, or `logit_0`, `logit_1` ...; `prob` stands for `logit` there too.
+
+    Attributes:
+        name: A word.
+        title: The report's headline.
+        model: What the report calls the model.
+        reported: `name=path` of every split, or its path alone, with commas between; the first is
+            the ID split, the others are shifts.
+        calibration: The path of the split that calibrators are fitted on, reported nowhere; empty:
+            nothing is calibrated.
+        calibrators: By name.
+        class_names: For the mistakes; none: numbers.
+        num_resamples: Of the bootstrap intervals; 0: none.
+        level: Of the intervals.
+    """
+
+    name: str = "predictions"
+    title: str = "Predictions"
+    model: str = "model"
+    reported: str
+    calibration: str = ""
+    calibrators: dict[str, Calibrator] = dataclasses.field(
+        default_factory=lambda: {"temperature": TemperatureScaling()}
+    )
+    class_names: tuple[str, ...] = ()
+    num_resamples: int = 1000
+    level: float = 0.95
+
+    def paths(self) -> dict[str, pathlib.Path]:
+        """The reported files, by the names of their splits.
+
+        Raises:
+            ConfigError: A name is empty, taken or used twice.
+        """
+        paths: dict[str, pathlib.Path] = {}
+        for text in self.reported.split(","):
+            name, _, path = text.strip().rpartition("=")
+            name = name or pathlib.Path(path).stem
+            if not name or name == VALIDATION or name in paths:
+                raise ConfigError(
+                    f"reported: got the name {name!r} in {self.reported!r}, expected distinct "
+                    f"names other than {VALIDATION!r}. Set it as in test=a.npz,blurred=b.npz."
+                )
+            paths[name] = pathlib.Path(path)
+        return paths
+
+    def validate(self) -> None:
+        """Raises a ConfigError for a setting of another type, or names that do not tell splits."""
+        settings.check_types(self, PredictionFiles, "config")
+        self.paths()
+
+
+def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, Any]:
+    """The content of `results.json`, which `path` then holds beside `report.html`.
+
+    Raises:
+        ConfigError: A file is missing or of an unknown kind, or as `evaluate_predictions`.
+        DataError: A file is damaged or lacks an array, or as `evaluate_predictions`.
+    """
+    start = time.monotonic()
+    config.validate()
+    paths = config.paths()
+    (id_name, id_path), *others = paths.items()
+    kind, given = read_predictions(id_path)
+    shifts = {name: _same_kind(other, kind) for name, other in others}
+    held_out = _same_kind(pathlib.Path(config.calibration), kind) if config.calibration else None
+    described = settings.to_dict(config)
+    with Workdir(path).opened(described) as workdir:
+        record = evaluate_predictions(
+            *given,
+            name=id_name,
+            probs=kind == "probs",
+            calibration=held_out,
+            shifts=shifts,
+            class_names=config.class_names or None,
+            calibrators=None if held_out is None else config.calibrators,
+            num_resamples=config.num_resamples,
+            level=config.level,
+        )
+        workdir.claim(described)
+        splits = {id_name: given, **shifts, **({VALIDATION: held_out} if held_out else {})}
+        sizes = {name: len(labels) for name, (_, labels) in splits.items()}
+        results = collect(
+            [{"method": config.model, "seed": 0, **record}],
+            {"id": id_name, "shifts": list(shifts), "near": [], "far": [], "num_examples": sizes},
+            name=config.name,
+            title=config.title,
+            class_names=config.class_names,
+            seeds=(0,),
+            tuned_on="unknown",
+            config=described,
+            wall_seconds=time.monotonic() - start,
+        )
+        write_json(workdir.results, results)
+        results = read_json(workdir.results)
+        write_report(workdir.report, results, [], [])
+    rich.print(terminal_table(results))
+    rich.print(f"Report: {workdir.report}")
+    return results
+
+
+def read_predictions(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
+    """What the scores of a file are, they themselves [n c], and the labels [n].
+
+    Raises:
+        ConfigError: The file is missing or of an unknown kind, or Parquet cannot be read here.
+        DataError: It is damaged, or lacks an array.
+    """
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise ConfigError(
+            f"{path}: got the suffix {path.suffix!r}, expected {', '.join(readers)}. Save the "
+            "arrays with numpy.savez(path, logits=logits, labels=labels)."
+        )
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file. Correct the path.")
+    try:
+        return readers[path.suffix](path)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        if isinstance(error, DataError | ConfigError):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(f"{path}: cannot be read ({reason}). Write it again.") from error
+
+
+def _same_kind(path: pathlib.Path, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+    found, arrays = read_predictions(path)
+    if found != kind:
+        raise DataError(f"{path}: got {found}, expected {kind} as in the first file. Convert it.")
+    return arrays
+
+
+def _read_npy(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
+    kind = _kind_of(path, [part for part in KINDS if part in path.stem])
+    labels = path.with_name(path.name.replace(kind, "labels"))
+    if not labels.is_file():
+        raise ConfigError(f"{path}: its labels are missing, expected {labels.name} beside it.")
+    return kind, (np.load(path, mmap_mode="r"), np.load(labels))
+
+
+def _read_npz(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
+    with np.load(path) as file:
+        kind = _kind_of(path, file.files)
+        _check_has(path, "labels", file.files)
+        return kind, (file[kind], file["labels"])
+
+
+def _read_parquet(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise ConfigError(
+            f"{path}: Parquet needs pyarrow, which is not there. Run: pip install pyarrow"
+        ) from None
+    table = parquet.read_table(path)
+    names = table.column_names
+    kind = _kind_of(path, [{"logit_0": "logits", "prob_0": "probs"}.get(n, n) for n in names])
+    _check_has(path, "label", names)
+    labels = table.column("label").to_numpy()
+    if kind in names:
+        return kind, (np.stack(table.column(kind).to_numpy()), labels)
+    columns = [f"{kind[:-1]}_{k}" for k in range(sum(n.startswith(f"{kind[:-1]}_") for n in names))]
+    for column in columns:
+        _check_has(path, column, names)
+    return kind, (np.stack([table.column(column).to_numpy() for column in columns], axis=1), labels)
+
+
+def _kind_of(path: pathlib.Path, names: Sequence[str]) -> Kind:
+    found: list[Kind] = [kind for kind in KINDS if kind in names]
+    if len(found) != 1:
+        raise DataError(
+            f"{path}: got {' and '.join(found) or 'neither logits nor probs'} (it has "
+            f"{', '.join(names) or 'no such name'}), expected one of them. Name it so."
+        )
+    return found[0]
+
+
+def _check_has(path: pathlib.Path, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise DataError(f"{path}: got no {name!r}, only {', '.join(names)}. Add it.")

@@ -1,0 +1,285 @@
+"""The suite for the predictions of any framework, against other code and on bad input."""
+
+import json
+
+import hypothesis
+import hypothesis.extra.numpy as arrays
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import sklearn.metrics
+from hypothesis import strategies
+
+from calib_jax.calibrators.temperature import TemperatureScaling
+from calib_jax.core.errors import CalibJaxError, ConfigError, DataError
+from calib_jax.evaluation.api import evaluate_predictions
+
+QUIET = {"num_resamples": 0}
+
+
+def split(num_examples, seed, num_classes=6):
+    rng = np.random.default_rng(seed)
+    logits = 3 * rng.normal(size=(num_examples, num_classes)).astype(np.float32)
+    noisy = logits + 3 * rng.normal(size=logits.shape)
+    return logits, noisy.argmax(axis=1)
+
+
+LOGITS, LABELS = split(300, 0)
+PROBS = scipy.special.softmax(LOGITS.astype(np.float64), axis=1)
+HELD_OUT = split(200, 1)
+
+
+def ece_by_loop(confidence, is_right, num_bins):
+    total = 0.0
+    for b in range(num_bins):
+        last = b == num_bins - 1
+        inside = [b / num_bins <= c and (last or c < (b + 1) / num_bins) for c in confidence]
+        total += abs(sum((c - r) * i for c, r, i in zip(confidence, is_right, inside, strict=True)))
+    return total / len(confidence)
+
+
+def test_numbers_of_other_code():
+    metrics = evaluate_predictions(LOGITS, LABELS, **QUIET)["metrics"]["reported"]
+    predicted, classes = PROBS.argmax(axis=1), range(6)
+    confidence, is_right = PROBS.max(axis=1), predicted == LABELS
+    order = np.argsort(-confidence)
+    risks = np.cumsum(~is_right[order]) / np.arange(1, 301)
+    wrong_kept = np.concatenate([[0], np.cumsum(~is_right[order])]) / 300
+    # Of probabilities: frequency and mean probability, class by class.
+    per_class = [ece_by_loop(PROBS[:, k], np.equal(LABELS, k), 15) for k in classes]
+    expected = {
+        "accuracy": sklearn.metrics.accuracy_score(LABELS, predicted),
+        "top5_accuracy": sklearn.metrics.top_k_accuracy_score(LABELS, PROBS, k=5, labels=classes),
+        "balanced_accuracy": sklearn.metrics.balanced_accuracy_score(LABELS, predicted),
+        "macro_f1": sklearn.metrics.f1_score(LABELS, predicted, average="macro"),
+        "nll": sklearn.metrics.log_loss(LABELS, PROBS, labels=classes),
+        "brier": ((PROBS - np.eye(6)[LABELS]) ** 2).sum(axis=1).mean(),
+        "ece_10": ece_by_loop(confidence, is_right, 10),
+        "ece_15": ece_by_loop(confidence, is_right, 15),
+        "classwise_ece": np.mean(per_class),
+        "ece_10_per_batch_512": ece_by_loop(confidence, is_right, 10),
+        "ks": np.abs(np.cumsum((confidence - is_right)[order[::-1]])).max() / 300,
+        "aurc": risks.mean(),
+        "augrc": ((wrong_kept[1:] + wrong_kept[:-1]) / 2).mean(),
+        "brier_uncertainty": is_right.mean() * (1 - is_right.mean()),
+        "mean_confidence": confidence.mean(),
+    }
+    assert {key: metrics[key] for key in expected} == pytest.approx(expected, abs=1e-6)
+    parts = metrics["brier_reliability"] - metrics["brier_resolution"]
+    two_class = sklearn.metrics.brier_score_loss(is_right, confidence)
+    assert parts + metrics["brier_uncertainty"] == pytest.approx(two_class, abs=2e-3)
+
+
+def test_the_golden_file(shared):
+    """Outputs of the field's PyTorch code for logits that it was given too."""
+    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+    given = (golden["test_logits"], golden["test_labels"])
+    got = evaluate_predictions(*given, **QUIET)["metrics"]["reported"]
+    tens = evaluate_predictions(*given, **QUIET, num_bins=10)["metrics"]["reported"]
+    expected = {
+        "accuracy": golden["calibration/accuracy"],
+        "nll": golden["calibration/nll"],
+        "brier": golden["calibration/brier"],
+        "ece_10": golden["calibration/ece_l1_10bins"],
+        "ece_15": golden["calibration/ece_l1_15bins"],
+        "ece_15_l2": golden["calibration/ece_l2_15bins"],
+        "mce": golden["calibration/ece_max_15bins"],
+    }
+    assert {key: got[key] for key in expected} == pytest.approx(
+        {key: float(value) for key, value in expected.items()}, abs=1e-6
+    )
+    assert tens["ece_10_l2"] == pytest.approx(float(golden["calibration/ece_l2_10bins"]), abs=1e-6)
+
+
+def test_a_whole_record():
+    shift = split(100, 2)
+    names = tuple("abcdef")
+    got = evaluate_predictions(
+        LOGITS,
+        LABELS,
+        calibration=HELD_OUT,
+        shifts={"blur": shift},
+        class_names=names,
+        num_resamples=20,
+        level=0.5,
+    )
+    assert json.loads(json.dumps(got, allow_nan=False)) == got
+    assert list(got["metrics"]) == list(got["intervals"]) == ["reported", "validation", "blur"]
+    assert list(got["mistakes"]) == ["reported", "blur"]
+    assert got["mistakes"]["blur"][0]["label"] in names
+    scaled = got["calibrated"]["temperature"]
+    fitted = TemperatureScaling().fit(*HELD_OUT)
+    assert scaled["parameters"] == {"temperature": fitted.temperature}
+    expected = evaluate_predictions(fitted.logits(shift[0]), shift[1], **QUIET)
+    for key, value in scaled["metrics"]["blur"].items():
+        assert value == pytest.approx(expected["metrics"]["reported"][key], abs=1e-9)
+    assert got["summary"] == {
+        "id_accuracy": got["metrics"]["reported"]["accuracy"],
+        "ood_accuracy": got["metrics"]["blur"]["accuracy"],
+        "id_ece": got["metrics"]["reported"]["ece_15"],
+        "ood_ece": got["metrics"]["blur"]["ece_15"],
+        "near_auroc": None,
+        "far_auroc": None,
+        "worst_shift_accuracy": got["metrics"]["blur"]["accuracy"],
+        "worst_shift_ece": got["metrics"]["blur"]["ece_15"],
+        "ood_ece_calibrated": scaled["metrics"]["blur"]["ece_15"],
+    }
+    wide = evaluate_predictions(LOGITS, LABELS, num_resamples=20, level=0.9)["intervals"]
+    low, high = wide["reported"]["smooth_ece"]
+    narrow = got["intervals"]["reported"]["smooth_ece"]
+    assert low < narrow[0] < narrow[1] < high
+
+
+def test_probabilities_and_their_logits_are_one():
+    held_out = (scipy.special.softmax(HELD_OUT[0], 1), HELD_OUT[1])
+    got = evaluate_predictions(PROBS, LABELS, probs=True, calibration=held_out, **QUIET)
+    expected = evaluate_predictions(LOGITS, LABELS, calibration=HELD_OUT, **QUIET)
+    assert got["metrics"]["reported"] == pytest.approx(expected["metrics"]["reported"])
+    assert got["summary"] == pytest.approx(expected["summary"])
+    temperatures = [r["calibrated"]["temperature"]["parameters"] for r in (got, expected)]
+    assert temperatures[0] == pytest.approx(temperatures[1], rel=1e-5)
+
+
+def test_arrays_of_any_kind(tmp_path):
+    expected = evaluate_predictions(LOGITS, LABELS, **QUIET)
+    np.save(tmp_path / "logits.npy", LOGITS)
+    mapped = np.load(tmp_path / "logits.npy", mmap_mode="r")
+    assert evaluate_predictions(mapped, LABELS.astype(np.int8), **QUIET) == expected
+    assert evaluate_predictions(LOGITS.tolist(), LABELS.tolist(), **QUIET) == expected
+    assert evaluate_predictions(jnp.asarray(LOGITS), jnp.asarray(LABELS), **QUIET) == expected
+    half = evaluate_predictions(jnp.asarray(LOGITS, jnp.bfloat16), LABELS, **QUIET)
+    rounded = np.asarray(jnp.asarray(LOGITS, jnp.bfloat16), np.float32)
+    assert half == evaluate_predictions(rounded, LABELS, **QUIET)
+
+
+def changed(array, index, value):
+    array = np.array(array)
+    array[index] = value
+    return array
+
+
+COPY = changed(HELD_OUT[0], 3, LOGITS[8])
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments", "changes", "message"),
+    [
+        (DataError, (changed(LOGITS, (7, 2), np.nan), LABELS), {}, r"^logits: got nan at \[7, 2\]"),
+        (
+            DataError,
+            (changed(LOGITS, (7, 0), -np.inf), LABELS),
+            {},
+            r"logits: got -inf at \[7, 0\]",
+        ),
+        (
+            DataError,
+            (LOGITS, changed(LABELS, 5, 6)),
+            {},
+            r"labels: got 6 at \[5\], expected a class",
+        ),
+        (DataError, (LOGITS, LABELS[:-1]), {}, r"labels: got shape \(299,\), expected \(300,\)"),
+        (DataError, (LOGITS, LABELS * 1.0), {}, r"labels: got dtype float64, expected integers"),
+        (DataError, (LOGITS[0], LABELS), {}, r"logits: got shape \(6,\), expected \(examples, cl"),
+        (DataError, (LOGITS[:0], LABELS[:0]), {}, r"logits: got 0 examples"),
+        (DataError, (LOGITS.astype(str), LABELS), {}, r"logits: got dtype <U.*, expected real"),
+        (DataError, ([[1.0, 2.0], [3.0]], [0, 1]), {}, r"^logits: got rows of different lengths"),
+        (DataError, (2 * PROBS, LABELS), {"probs": True}, r"probs: got a sum of 2 in row \[0\]"),
+        (DataError, (LOGITS, LABELS), {"probs": True}, r"probs: got -.* expected at least 0"),
+        (DataError, (LOGITS[:14], LABELS[:14]), {}, r"num_bins: got 15 bins for 14 examples"),
+        (
+            DataError,
+            (LOGITS, LABELS),
+            {"calibration": (COPY, HELD_OUT[1])},
+            (r"calibration.logits: got in row \[3\] what logits has in row \[8\]"),
+        ),
+        (
+            DataError,
+            HELD_OUT,
+            {"calibration": (COPY, HELD_OUT[1]), "shifts": {"a": HELD_OUT}},
+            (r"calibration.logits: got in row \[0\] what logits has in row \[0\]"),
+        ),
+        (
+            DataError,
+            (LOGITS, LABELS),
+            {"calibration": split(50, 3, 5)},
+            (r"calibration.logits: got 5 classes, expected 6 as in those that are reported"),
+        ),
+        (
+            DataError,
+            (LOGITS, LABELS),
+            {"shifts": {"blur": (LOGITS, LABELS - 1)}},
+            (r"shifts.blur.labels: got -1 at"),
+        ),
+        (ConfigError, (LOGITS, LABELS), {"shifts": {"reported": HELD_OUT}}, r"'reported' is taken"),
+        (ConfigError, (LOGITS, LABELS), {"class_names": "abc"}, r"class_names: got 3, expected 6"),
+        (
+            ConfigError,
+            (LOGITS, LABELS),
+            {"calibrators": {"t": TemperatureScaling()}},
+            (r"calibrators: got t, but no calibration split to fit them to"),
+        ),
+        (ConfigError, (LOGITS, LABELS), {"num_bins": 0}, r"num_bins: got 0, expected at least 1"),
+        (ConfigError, (LOGITS, LABELS), {"num_resamples": 1}, r"num_resamples: got 1, expected at"),
+        (ConfigError, (LOGITS, LABELS), {"num_resamples": -1}, r"num_resamples: got -1"),
+        (ConfigError, (LOGITS, LABELS), {"num_resamples": 2, "level": 95.0}, r"level: got 95.0"),
+    ],
+)
+def test_mistakes_are_named(error, arguments, changes, message):
+    with pytest.raises(error, match=message) as caught:
+        evaluate_predictions(*arguments, **QUIET | changes)
+    assert "\n" not in str(caught.value)
+
+
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis.given(
+    logits=arrays.arrays(
+        strategies.sampled_from([np.float16, np.float32, np.float64, np.int64]),
+        arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5),
+    ),
+    labels=arrays.arrays(
+        strategies.sampled_from([np.int32, np.uint8, np.float32, bool]),
+        arrays.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=5),
+    ),
+    probs=strategies.booleans(),
+)
+def test_any_input_gives_json_or_one_line_that_names_an_array(logits, labels, probs):
+    try:
+        got = evaluate_predictions(logits, labels, probs=probs, num_bins=1, **QUIET)
+    except CalibJaxError as error:
+        message = str(error)
+        assert message.startswith(("logits: ", "labels: ", "probs: "))
+        assert "\n" not in message
+        return
+    json.dumps(got, allow_nan=False)
+    metrics = got["metrics"]["reported"]
+    assert 0 <= metrics["accuracy"] <= 1 and 0 <= metrics["ece_1"] <= 1 + 1e-9
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(
+    row=strategies.integers(0, 299),
+    column=strategies.integers(0, 5),
+    bad=strategies.sampled_from([np.nan, np.inf, -np.inf]),
+    label=strategies.sampled_from([-1, 6, 100]),
+    part=strategies.sampled_from(["", "calibration.", "shifts.blur."]),
+)
+def test_the_first_bad_entry_is_named_wherever_it_is(row, column, bad, label, part):
+    good = {"": (LOGITS, LABELS), "shifts.blur.": (LOGITS + 1, LABELS), "calibration.": None}
+    good["calibration."] = (LOGITS[::-1] * 2, LABELS)
+    for values in (
+        (changed(changed(good[part][0], (row, column), bad), (299, 5), bad), good[part][1]),
+        (good[part][0], changed(changed(good[part][1], 299, label), row, label)),
+    ):
+        splits = good | {part: values}
+        with pytest.raises(DataError) as caught:
+            evaluate_predictions(
+                *splits[""],
+                calibration=splits["calibration."],
+                shifts={"blur": splits["shifts.blur."]},
+                **QUIET,
+            )
+        is_label = values[0] is good[part][0]
+        name, where = ("labels", f"[{row}]") if is_label else ("logits", f"[{row}, {column}]")
+        assert str(caught.value).startswith(f"{part}{name}: got ")
+        assert f" at {where}, expected" in str(caught.value)

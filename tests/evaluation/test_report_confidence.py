@@ -1,0 +1,34 @@
+"""Reliability and risk-coverage sections: what is drawn, and that absent data is left out."""
+
+from calib_jax.evaluation import report_confidence
+
+RESULTS = {
+    "table": [{"method": "a"}, {"method": "b"}],
+    "datasets": {"id": "clean", "shifts": ["fog"]},
+    "runs": [{"method": "a", "seed": 0}],
+}
+
+
+def test_sections_without_data_are_empty():
+    assert report_confidence.reliability(RESULTS) == ""
+    assert report_confidence.risk_coverage(RESULTS) == ""
+
+
+def test_risk_coverage_of_those_that_have_it():
+    points = {"coverage": [0.5, 1.0], "risk": [0.1, 0.3]}
+    runs = [{"method": "a", "seed": 0, "selective": {"clean": points}}]
+    html = report_confidence.risk_coverage(RESULTS | {"runs": runs})
+    assert html.count("<figure>") == 1 and "Risk and coverage: clean (ID)" in html
+    assert "</svg>a</li>" in html and "</svg>b</li>" not in html
+
+
+def test_a_reliability_diagram_a_method_with_bins():
+    bins = {
+        "edges": [0.0, 0.5, 1.0],
+        "count": [0, 4],
+        "confidence": [None, 0.8],
+        "accuracy": [None, 0.5],
+    }
+    runs = [{"method": "b", "seed": 0, "reliability": {"clean": bins}}]
+    html = report_confidence.reliability(RESULTS | {"runs": runs})
+    assert html.count("<figure>") == 1 and "ECE 30.0 %" in html and "no data" in html

@@ -1,0 +1,48 @@
+"""Which methods are drawn."""
+
+import numpy as np
+
+from calib_jax.evaluation import report_selection
+from calib_jax.evaluation.report_data import Curve
+from calib_jax.evaluation.report_figures import style
+
+
+def make_results(num_methods):
+    """The later a method, the better its OOD accuracy; the earlier, the better its OOD ECE."""
+    table = [
+        {
+            "method": f"m{i}",
+            "ood_accuracy": {"mean": i / 100, "std": None},
+            "ood_ece": {"mean": i / 100, "std": None},
+        }
+        for i in range(num_methods)
+    ]
+    return {"table": table, "runs": []}
+
+
+def test_few_methods_are_all_drawn():
+    found = report_selection.drawn(make_results(8))
+    assert found == {f"m{i}": style(i) for i in range(8)}
+    assert report_selection.remark(make_results(8)) == ""
+
+
+def test_of_many_the_first_and_the_best_of_each_column():
+    found = report_selection.drawn(make_results(20))
+    assert list(found) == ["m0", "m1", "m2", "m3", "m16", "m17", "m18", "m19"]
+    assert list(found.values()) == [style(i) for i in range(8)]
+    assert report_selection.remark(make_results(20)).startswith("Drawn: 8 of 20 methods")
+
+
+def test_many_without_numbers_are_still_eight():
+    results = {"table": [{"method": f"m{i}"} for i in range(12)], "runs": []}
+    assert list(report_selection.drawn(results)) == [f"m{i}" for i in range(8)]
+
+
+def test_panels_name_only_methods_with_a_curve():
+    points = np.arange(3.0)
+    curves = {"m0": Curve(points, points, points, points), "m1": None, "m9": None}
+    panel = report_selection.Panel("t", "c", "x", "y", curves)
+    html = report_selection.panels(make_results(2), [panel, panel._replace(curves={})])
+    assert "</svg>m0</li>" in html and "</svg>m1</li>" not in html
+    assert html.count("<figure>") == 1
+    assert report_selection.panels(make_results(2), [panel._replace(curves={})]) == ""

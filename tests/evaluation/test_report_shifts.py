@@ -1,0 +1,74 @@
+"""Shift by shift: marks, tables and the curves between two models."""
+
+import re
+
+from calib_jax.evaluation import report_shifts
+
+
+def make_results(num_methods=2, **more):
+    methods = [f"m{i}" for i in range(num_methods)]
+    runs = [
+        {
+            "method": method,
+            "seed": seed,
+            "metrics": {
+                "clean": {"accuracy": 0.9, "ece_15": 0.02},
+                "fog": {"accuracy": 0.5 + 0.01 * i, "ece_15": 0.3 - 0.01 * i},
+            },
+        }
+        for i, method in enumerate(methods)
+        for seed in (0, 1)
+    ]
+    table = [
+        {
+            "method": method,
+            "ood_accuracy": {"mean": 0.5 + 0.01 * i, "std": 0.01},
+            "ood_ece": {"mean": 0.3 - 0.01 * i, "std": None},
+        }
+        for i, method in enumerate(methods)
+    ]
+    return {
+        "table": table,
+        "runs": runs,
+        "seeds": [0, 1],
+        "num_bins": 15,
+        "datasets": {"id": "clean", "shifts": ["fog"]},
+    } | more
+
+
+def test_scatter_bars_and_tables():
+    html = report_shifts.shifts(make_results())
+    assert html.count("<figure>") == 4
+    assert "<title>m1, fog</title>" in html and ">m1</text>" in html
+    row = re.search(r"m0</th>(.*?)</tr>", html)[1]
+    assert re.findall(r"<td[^>]*>(.*?)</td>", row) == ["90.0", "50.0"]
+
+
+def test_of_many_methods_the_figures_have_some_and_the_tables_all():
+    html = report_shifts.shifts(make_results(num_methods=12))
+    assert "Drawn: 8 of 12 methods" in html
+    assert html.count("<circle") == 12 + 8
+    assert html.count(">m3</th>") == 2 and ">m3</text>" not in html
+
+
+def test_the_shifts_of_a_single_method_have_their_names():
+    html = report_shifts.shifts(make_results(num_methods=1))
+    assert ">fog</text>" in html and "point at it" not in html and html.count("<circle") == 1
+
+
+def test_curves_between_two_models():
+    line = {"accuracy": [0.5, 0.6, 0.55], "ece_15": [0.2, 0.1, 0.3]}
+    splits = {"clean": line, "fog": line, "<snow>": line}
+    curve = {"alphas": [0.0, 0.5, 1.0], "splits": splits}
+    html = report_shifts.weight_curves(make_results(curves={"wise": curve}))
+    assert html.count("<figure>") == 2 and "wise: OOD ECE" in html
+    assert "</svg>&lt;snow&gt;</li>" in html and "</svg>clean</li>" not in html
+    many = {"clean": line} | {f"s{i}": line for i in range(9)}
+    curve = {"alphas": [0.0, 0.5, 1.0], "splits": many}
+    assert "each of 9 shifts" in report_shifts.weight_curves(make_results(curves={"wise": curve}))
+
+
+def test_no_curves_without_them_or_without_the_id_split():
+    assert report_shifts.weight_curves(make_results()) == ""
+    curve = {"alphas": [0.0], "splits": {"fog": {"accuracy": [0.5], "ece_15": [0.1]}}}
+    assert report_shifts.weight_curves(make_results(curves={"wise": curve})) == ""

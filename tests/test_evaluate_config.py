@@ -1,0 +1,42 @@
+"""The variants of configs/evaluate.py."""
+
+import pathlib
+import runpy
+
+import jax.numpy as jnp
+import pytest
+
+from calib_jax.classifiers.exported import ExportedHead
+from calib_jax.classifiers.head import Head
+from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
+from calib_jax.core.sharding import make_mesh
+
+CONFIG = pathlib.Path(__file__).resolve().parents[1] / "configs" / "evaluate.py"
+
+
+@pytest.mark.parametrize(
+    ("variant", "num_shifts", "num_classes"),
+    [
+        ("cifar10", 76, 10),
+        ("imagenet", 5, 1000),
+        ("imagenet_c", 75, 1000),
+        ("imagenet_real", 0, 1000),
+        ("pets,laion/some-clip", 0, 0),
+    ],
+)
+def test_every_variant_validates(variant, num_shifts, num_classes):
+    experiment = runpy.run_path(str(CONFIG))["get_config"](variant)
+    experiment.validate(make_mesh())
+    assert len(experiment.evaluation.shifts) == num_shifts
+    assert len(experiment.finetune.class_names) == num_classes
+    assert list(experiment.methods) == ["zero_shot"]
+    assert experiment.pretrained == (variant.partition(",")[2] or "openai/clip-vit-base-patch16")
+
+
+def test_an_exported_classifier_is_tested_too_under_its_own_class_names(tmp_path):
+    kernel, bias = jnp.zeros((4, 2)), jnp.zeros(2)
+    write_head(tmp_path / CLASSIFIER_FILE, Head(kernel=kernel, bias=bias), ("truck", "bird"))
+    experiment = runpy.run_path(str(CONFIG))["get_config"](f"cifar10,{tmp_path}")
+    assert experiment.methods["exported"].classifier == ExportedHead(folder=str(tmp_path))
+    assert experiment.finetune.class_names == ("truck", "bird")
+    assert experiment.pretrained == str(tmp_path)

@@ -1,0 +1,174 @@
+"""Predictions in files, and the command that evaluates them."""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+import scipy.special
+
+from calib_jax import main
+from calib_jax.calibrators.temperature import TemperatureScaling
+from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.evaluation.api import evaluate_predictions
+from calib_jax.predictions import PredictionFiles, read_predictions, run_predictions
+
+CONFIG = pathlib.Path(__file__).resolve().parents[1] / "configs" / "evaluate_predictions.py"
+
+
+def split(seed, num_examples=60):
+    rng = np.random.default_rng(seed)
+    logits = 3 * rng.normal(size=(num_examples, 4)).astype(np.float32)
+    return logits, (logits + 3 * rng.normal(size=logits.shape)).argmax(axis=1)
+
+
+LOGITS, LABELS = split(0)
+PROBS = scipy.special.softmax(LOGITS.astype(np.float64), axis=1)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three splits in npz files."""
+    for seed, name in enumerate(("clean", "blur", "held_out")):
+        logits, labels = split(seed)
+        np.savez(tmp_path / f"{name}.npz", logits=logits, labels=labels)
+    return tmp_path
+
+
+def test_the_command(files, capsys):
+    workdir = files / "run"
+    arguments = [
+        "calib_jax",
+        f"--config={CONFIG}",
+        f"--workdir={workdir}",
+        f"--config.reported={files}/clean.npz,out of focus={files}/blur.npz",
+        f"--config.calibration={files}/held_out.npz",
+        "--config.num_resamples=5",
+        "--config.model=resnet",
+    ]
+    assert main.main(arguments) == 0
+    assert "resnet" in capsys.readouterr().out
+    results = json.loads((workdir / "results.json").read_text())
+    expected = evaluate_predictions(
+        *split(0),
+        name="clean",
+        shifts={"out of focus": split(1)},
+        calibration=split(2),
+        num_resamples=5,
+    )
+    (run,) = results["runs"]
+    for key in ("metrics", "intervals", "reliability", "selective", "mistakes", "summary"):
+        assert run[key] == expected[key]
+    assert set(run["calibrated"]) == {"temperature", "ensemble"}
+    assert results["datasets"]["id"] == "clean"
+    assert results["datasets"]["shifts"] == ["out of focus"]
+    sizes = {"clean": 60, "out of focus": 60, "validation": 60}
+    assert results["datasets"]["num_examples"] == sizes
+    assert results["table"][0]["ood_ece"]["mean"] == expected["summary"]["ood_ece"]
+    page = (workdir / "report.html").read_text()
+    assert "resnet" in page and "out of focus" in page
+    assert main.main(arguments) == 0  # again, from the files
+    assert main.main([*arguments, "--config.model=vit"]) == 2
+    assert "model: 'resnet' -> 'vit'" in capsys.readouterr().err
+
+
+def test_one_file_alone(files):
+    config = PredictionFiles(reported=f"{files}/clean.npz", num_resamples=0)
+    (run,) = run_predictions(config, files / "run")["runs"]
+    assert "calibrated" not in run and "intervals" not in run
+
+
+def parquet_of(path, **columns):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_every_format_gives_the_arrays(tmp_path):
+    np.savez(tmp_path / "a.npz", probs=PROBS, labels=LABELS)
+    np.save(tmp_path / "test_logits.npy", LOGITS)
+    np.save(tmp_path / "test_labels.npy", LABELS)
+    parquet_of(tmp_path / "lists.parquet", probs=list(PROBS), label=LABELS)
+    singles = {f"logit_{k}": LOGITS[:, k] for k in (1, 0, 3, 2)}
+    parquet_of(tmp_path / "singles.parquet", label=LABELS, **singles)
+    for name, kind, scores in (
+        ("a.npz", "probs", PROBS),
+        ("test_logits.npy", "logits", LOGITS),
+        ("lists.parquet", "probs", PROBS),
+        ("singles.parquet", "logits", LOGITS),
+    ):
+        found, (got, labels) = read_predictions(tmp_path / name)
+        assert found == kind
+        np.testing.assert_array_equal(got, scores)
+        np.testing.assert_array_equal(labels, LABELS)
+        assert isinstance(got, np.memmap) == name.endswith("npy")
+
+
+def test_what_is_wrong_with_a_file_is_one_line(tmp_path, monkeypatch):
+    np.savez(tmp_path / "both.npz", logits=LOGITS, probs=PROBS, labels=LABELS)
+    np.savez(tmp_path / "neither.npz", scores=LOGITS, labels=LABELS)
+    np.savez(tmp_path / "alone.npz", logits=LOGITS)
+    np.savez(tmp_path / "objects.npz", logits=np.array([None]), labels=LABELS)
+    np.save(tmp_path / "my_logits.npy", LOGITS)
+    np.save(tmp_path / "scores.npy", LOGITS)
+    (tmp_path / "broken.npz").write_bytes(b"PK no")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR?")
+    parquet_of(tmp_path / "gap.parquet", label=LABELS, logit_0=LOGITS[:, 0], logit_2=LOGITS[:, 1])
+    parquet_of(tmp_path / "ragged.parquet", label=[0, 1], logits=[[1.0, 2.0], [1.0]])
+    parquet_of(tmp_path / "unlabelled.parquet", logits=[[1.0, 2.0]])
+    for name, error, message in (
+        ("absent.npz", ConfigError, "there is no such file"),
+        ("a.csv", ConfigError, r"got the suffix '.csv', expected .npy, .npz, .parquet"),
+        ("both.npz", DataError, r"got logits and probs .*, expected one of them"),
+        ("neither.npz", DataError, r"neither logits nor probs \(it has scores, labels\)"),
+        ("alone.npz", DataError, "got no 'labels', only logits"),
+        ("objects.npz", DataError, r"objects.npz: cannot be read \(Object arrays"),
+        ("my_logits.npy", ConfigError, "its labels are missing, expected my_labels.npy beside it"),
+        ("scores.npy", DataError, "scores.npy: got neither logits nor probs"),
+        ("broken.npz", DataError, "broken.npz: cannot be read"),
+        ("broken.parquet", DataError, "broken.parquet: cannot be read"),
+        ("gap.parquet", DataError, "gap.parquet: got no 'logit_1', only label, logit_0, logit_2"),
+        ("ragged.parquet", DataError, "ragged.parquet: cannot be read .*same shape"),
+        ("unlabelled.parquet", DataError, "got no 'label', only logits"),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            read_predictions(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ConfigError, match="Parquet needs pyarrow, .* Run: pip install pyarrow"):
+        read_predictions(tmp_path / "gap.parquet")
+
+
+def test_files_that_do_not_go_together(files):
+    np.savez(files / "probs.npz", probs=PROBS, labels=LABELS)
+    np.savez(files / "few.npz", logits=LOGITS[:, :3], labels=LABELS % 3)
+    for other, message in (
+        ("probs.npz", r"probs.npz: got probs, expected logits as in the first file"),
+        ("few.npz", r"shifts.few.logits: got 3 classes, expected 4"),
+    ):
+        config = PredictionFiles(reported=f"{files}/clean.npz,{files / other}", num_resamples=0)
+        with pytest.raises(DataError, match=message):
+            run_predictions(config, files / "run")
+    assert not (files / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("reported", "message"),
+    [
+        ("", "got the name '' in ''"),
+        ("a.npz,b/a.npz", "got the name 'a' in 'a.npz,b/a.npz', expected distinct names"),
+        ("validation=a.npz", "expected distinct names other than 'validation'"),
+    ],
+)
+def test_names_of_splits(reported, message):
+    with pytest.raises(ConfigError, match=message):
+        PredictionFiles(reported=reported).validate()
+
+
+def test_names_and_paths():
+    config = PredictionFiles(
+        reported="clean=x/a.npz, b.npy", calibrators={"t": TemperatureScaling()}
+    )
+    assert config.paths() == {"clean": pathlib.Path("x/a.npz"), "b": pathlib.Path("b.npy")}
