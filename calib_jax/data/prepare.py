@@ -57,12 +57,16 @@ def prepare(
             missing.
         DataError: The archive or a download cannot be used.
     """
-    is_ours = name in OFFICIAL_ARCHIVES or bool(re.fullmatch(r"image_folder/[\w.-]+", name))
+    if data_dir.exists() and not data_dir.is_dir():
+        raise ConfigError(f"data_dir: got the file {data_dir}, expected a folder. Correct it.")
+    is_ours = name in OFFICIAL_ARCHIVES or bool(re.fullmatch(r"image_folder/\w[\w.-]*", name))
     if is_ours and archive is not None:
         with open_archive(archive) as opened:
             builders = _ours(name)(opened, data_dir)
             for builder in builders:
-                if not builder.is_written():
+                if builder.is_written():
+                    print(f"{builder.info.full_name}: it was there already; nothing was read.")
+                else:
                     builder.write()
             return builders
     base = name.partition("/")[0]

@@ -161,7 +161,7 @@ def _names(class_names: Sequence[str] | None, *, num_classes: int) -> tuple[str,
             f"class_names: got {len(class_names)}, expected {num_classes}, one for each column. "
             "Correct them."
         )
-    return tuple(class_names)
+    return tuple(map(str, class_names))
 
 
 def _place(name: str, id_name: str) -> str:

@@ -135,8 +135,8 @@ def check_disjoint(
 ) -> None:
     """Nothing, if no row of one array is a row of the other.
 
-    A row that one of them holds twice, such as a prediction of certainty, tells no example from
-    another and is passed over.
+    In float32: a copy of another precision is a copy. A row that one of them holds twice, such as
+    a prediction of certainty, tells no example from another and is passed over.
 
     Raises:
         DataError: Naming the first pair.
@@ -146,7 +146,8 @@ def check_disjoint(
     _, *at = np.intersect1d(hashes, other_hashes, assume_unique=True, return_indices=True)
     pairs = zip(rows[at[0]].tolist(), other_rows[at[1]].tolist(), strict=True)
     for row, other in sorted(pairs):
-        if np.array_equal(held_out[row], reported[other]):
+        pair = (held_out[row].astype(np.float32), reported[other].astype(np.float32))
+        if np.array_equal(*pair):
             raise DataError(
                 f"{names[0]}: got in row [{row}] what {names[1]} has in row [{other}], expected "
                 "other examples. Fit calibrators to examples that are reported nowhere."
@@ -158,7 +159,8 @@ def _single_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     weights = np.random.default_rng(0).integers(1 << 64, size=values.shape[1], dtype=np.uint64)
     hashes: UInt64[np.ndarray, " n"] = np.empty(len(values), np.uint64)
     for rows in row_blocks(*values.shape):
-        words = (values[rows].astype(np.float64) + 0.0).view(np.uint64)  # 0.0 for -0.0
+        rounded = values[rows].astype(np.float32) + np.float32(0)  # 0.0 for -0.0
+        words = rounded.astype(np.float64).view(np.uint64)
         hashes[rows] = ((words ^ (words >> np.uint64(32))) * (weights | np.uint64(1))).sum(axis=1)
     found, first, count = np.unique(hashes, return_index=True, return_counts=True)
     return found[count == 1], first[count == 1]

@@ -212,7 +212,9 @@ def intervals(results: Results) -> str:
     level = report_data.lookup(results, "config", "level") or 0.95
     note = paragraph(
         f"The number of the first seed and its {100 * level:g} % percentile interval over "
-        "resampled test images. It says nothing on other seeds. " + report_selection.remark(results)
+        "resampled test images. It says nothing on other seeds. A calibration error is biased "
+        "upward, and once more in a resample: its interval lies too high and may miss it; read the "
+        "width. " + report_selection.remark(results)
     )
     table = report_html.table(["method", *map(report_tables.metric_heading, keys)], rows)
     return report_html.folded("Every interval", note + table)

@@ -60,7 +60,24 @@ def test_what_is_there_is_left_alone(pack, picture, tmp_path, capsys):
     before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     assert main(arguments) == 0
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
-    assert capsys.readouterr().out.count("image_folder/pets/1.0.0: 1 images in split test") == 2
+    printed = capsys.readouterr().out
+    assert printed.count("image_folder/pets/1.0.0: 1 images in split test") == 2
+    assert printed.count("image_folder/pets/1.0.0: it was there already; nothing was read.") == 1
+
+
+@pytest.mark.parametrize("name", ["image_folder/..", "image_folder/.", "image_folder/.hidden"])
+def test_a_name_that_leaves_its_folder(pack, picture, tmp_path, name):
+    archive = pack(tmp_path / "pets", {"dog/a.png": picture(1)})
+    with pytest.raises(ConfigError, match=rf"^name: got '{name}', expected one of"):
+        prepare(name, tmp_path / "data", archive)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_file_for_a_data_dir(pack, picture, tmp_path):
+    archive = pack(tmp_path / "pets", {"dog/a.png": picture(1)})
+    (tmp_path / "data").touch()
+    with pytest.raises(ConfigError, match="^data_dir: got the file .*data, expected a folder"):
+        prepare("image_folder/pets", tmp_path / "data", archive)
 
 
 @pytest.mark.parametrize("name", ["imagenet_c", "imagenet_real", "objectnet"])

@@ -110,6 +110,8 @@ def test_the_first_shared_row_is_named(dtype):
     message = r"calibration.logits: got in row \[20\] what logits has in row \[30\], expected other"
     with pytest.raises(DataError, match=message):
         posthoc.check_disjoint(first, second.astype(np.float64), names=NAMES)
+    with pytest.raises(DataError, match=message):
+        posthoc.check_disjoint(first.astype(np.float64), second.astype(np.float32), names=NAMES)
 
 
 def test_a_row_that_is_there_twice_tells_no_example_from_another():
