@@ -63,6 +63,15 @@ def decode(data: bytes, *, where: str) -> Pixels:
     return pixels
 
 
+def is_image(data: bytes) -> bool:
+    """Whether the bytes begin as an image does; what follows is not read."""
+    try:
+        with Image.open(io.BytesIO(data)):
+            return True
+    except OSError:
+        return False
+
+
 def _num_components(data: bytes) -> int:
     """The colour components of a JPEG that is whole from marker to marker; 0 for all else.
 

@@ -24,6 +24,7 @@ from calib_jax.data.builders.image_folder import image_folder
 from calib_jax.data.builders.imagenet_c import imagenet_c
 from calib_jax.data.builders.imagenet_real import imagenet_real
 from calib_jax.data.builders.objectnet import objectnet
+from calib_jax.data.datasets import pacs
 from calib_jax.data.datasets.imagenet import WORDNET_IDS
 
 OFFICIAL_ARCHIVES = {
@@ -89,8 +90,12 @@ def _ours(name: str) -> Callable[[Archive, pathlib.Path], list[ImageFiles]]:
         return lambda archive, data_dir: [imagenet_real(archive, data_dir)]
     if name == "objectnet":
         return lambda archive, data_dir: [objectnet(archive, data_dir)]
-    numbered = {str(index): wordnet_id for index, wordnet_id in enumerate(WORDNET_IDS)}
-    class_of = numbered if name.startswith("imagenet_v2/") else None
+    class_of = None  # an image folder's classes are its own
+    if name.startswith("imagenet_v2/"):
+        class_of = {str(index): wordnet_id for index, wordnet_id in enumerate(WORDNET_IDS)}
+    elif name in OFFICIAL_ARCHIVES:
+        names = pacs.CLASS_NAMES if name == "pacs" else WORDNET_IDS
+        class_of = dict(zip(names, names, strict=True))
     return lambda archive, data_dir: [image_folder(name, archive, data_dir, class_of=class_of)]
 
 

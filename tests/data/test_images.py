@@ -329,3 +329,11 @@ def test_a_shape_that_no_window_fits_gets_the_evaluation_view():
     strip = np.resize(PIXELS, (4, 64, 3))
     got = crop(0, size=8, scale=(1.0, 1.0), pixels=strip)
     np.testing.assert_array_equal(got, resize_and_crop(strip, 8))
+
+
+def test_an_image_is_known_by_how_it_begins():
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    for suffix in (".png", ".jpg", ".bmp"):
+        data = cv2.imencode(suffix, pixels)[1].tobytes()
+        assert images.is_image(data) and not images.is_image(data[1:])
+    assert not images.is_image(b"") and not images.is_image(b"not an image")

@@ -65,6 +65,28 @@ def test_what_is_there_is_left_alone(pack, picture, tmp_path, capsys):
     assert printed.count("image_folder/pets/1.0.0: it was there already; nothing was read.") == 1
 
 
+@pytest.mark.parametrize("name", ["imagenet_a", "imagenet_r", "imagenet_sketch", "pacs"])
+def test_folders_that_are_no_class_of_the_data_set(pack, picture, tmp_path, name):
+    archive = pack(tmp_path / "pets", {"cat/a.png": picture(1)})
+    message = rf"got the folder 'cat', which is no class of {name}. Pass the official archive."
+    with pytest.raises(DataError, match=message):
+        prepare(name, tmp_path / "data", archive)
+
+
+def test_a_file_that_is_no_image(pack, picture, tmp_path):
+    files = {"dog/a.png": picture(1), "dog/b.jpg": b"not an image"}
+    with pytest.raises(DataError, match="^archive: dog/b.jpg is no image, or one of an unknown"):
+        prepare("image_folder/pets", tmp_path / "data", pack(tmp_path / "pets", files))
+    assert not list((tmp_path / "data").rglob("features.json"))
+
+
+def test_files_that_differ_in_their_suffix_alone(pack, picture, tmp_path):
+    files = {"dog/a.png": picture(1), "dog/a.jpg": picture(2)}
+    (builder,) = prepare("image_folder/pets", tmp_path, pack(tmp_path / "pets", files))
+    ids = [row["id"] for row in builder.as_data_source(split="test")]
+    assert ids == [b"test_dog_a", b"test_dog_a.png"]
+
+
 @pytest.mark.parametrize("name", ["image_folder/..", "image_folder/.", "image_folder/.hidden"])
 def test_a_name_that_leaves_its_folder(pack, picture, tmp_path, name):
     archive = pack(tmp_path / "pets", {"dog/a.png": picture(1)})

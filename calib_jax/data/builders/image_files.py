@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from calib_jax.core.errors import DataError
 from calib_jax.data.builders import record
 from calib_jax.data.builders.archives import Archive
+from calib_jax.data.images import is_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
@@ -91,7 +92,12 @@ class ImageFiles(record.RecordBuilder):
         self, files: Sequence[ImageFile]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for index, file in enumerate(files):
-            example = {"id": file.id, "image": self._read(file.path), "label": file.label}
+            data = self._read(file.path)
+            if not is_image(data):
+                raise DataError(
+                    f"archive: {file.path} is no image, or one of an unknown format. Replace it."
+                )
+            example = {"id": file.id, "image": data, "label": file.label}
             if file.answers:
                 example["answers"] = list(file.answers)
             yield index, example

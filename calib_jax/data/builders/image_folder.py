@@ -25,7 +25,8 @@ def image_folder(
 
     The folder of an image is its class. The folder above is its split, if there are several such
     folders (`train` and `val`; or domains: `photo`, `sketch`) or it is one of SPLITS; else the
-    split is `test`. Ids are `SPLIT_CLASS_FILE`; classes are those of all splits, sorted.
+    split is `test`. Ids are `SPLIT_CLASS_FILE`, without the file's suffix unless two
+    differ in it alone; classes are those of all splits, sorted.
 
     Args:
         name: Of the data set.
@@ -61,9 +62,13 @@ def image_folder(
             "Pass the official archive."
         )
     splits: dict[str, list[ImageFile]] = {split: [] for split in split_of.values()}
+    taken: set[str] = set()
     for path in paths:
         split, folder = split_of[path[:-2]], path[-2]
         example_id = f"{split}_{folder}_{pathlib.PurePosixPath(path[-1]).stem}"
+        if example_id in taken:  # 1.jpg beside 1.png
+            example_id = f"{split}_{folder}_{path[-1]}"
+        taken.add(example_id)
         splits[split].append(ImageFile("/".join(path), example_id, names[folder]))
     return ImageFiles(
         name,
