@@ -44,7 +44,7 @@ def calibrated(results: Results) -> str:
         f"<li>{report_html.escape(_verdict(results, name, shifted))}</li>" for name in calibrators
     )
     text = (
-        "Fitted on the validation split, which comes from the training distribution, and applied "
+        "Fitted on the validation split, which no number is reported on, and applied "
         "to every split as it is. Marked: the best of raw and calibrated in a row."
     )
     shifts = "".join(
