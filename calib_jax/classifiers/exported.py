@@ -5,7 +5,7 @@ import pathlib
 
 from jaxtyping import Array, Int, Key
 
-from calib_jax.classifiers.head import Head
+from calib_jax.classifiers.linear import LinearHead
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, read_head
 from calib_jax.core.errors import WeightsError
 from calib_jax.core.types import Params
@@ -13,7 +13,7 @@ from calib_jax.models.encoder import Encoder
 
 
 @dataclasses.dataclass(kw_only=True)
-class ExportedHead:
+class ExportedHead(LinearHead):
     """A linear head from a file, to be tested as it is.
 
     Attributes:
@@ -44,13 +44,3 @@ class ExportedHead:
                 "the model that it was exported with, and its classes."
             )
         return {"kernel": head.kernel, "bias": head.bias}
-
-    def head(
-        self,
-        params: Params,
-        encoder: Encoder,
-        encoder_params: Params,
-        class_tokens: Int[Array, "c k t"],
-    ) -> Head:
-        """The parameters as they are."""
-        return Head(kernel=params["kernel"], bias=params["bias"])

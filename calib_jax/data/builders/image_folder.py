@@ -45,14 +45,7 @@ def image_folder(
             f"archive {archive.path}: {shallow[0][0]} lies in no folder, expected "
             ".../CLASS/FILE. Pass a folder of class folders."
         )
-    roots = {path[:-2] for path in paths}
-    split_of = {root: _split_name(root, is_alone=len(roots) == 1) for root in sorted(roots)}
-    if len(set(split_of.values())) < len(roots):
-        shown = [f"{'/'.join(root) or '.'} ({split})" for root, split in split_of.items()]
-        raise DataError(
-            f"archive {archive.path}: class folders lie in {', '.join(shown[:4])}, expected one "
-            "folder a split. Pass one of them."
-        )
+    split_of = _splits_of(archive, {path[:-2] for path in paths})
     folders = {path[-2] for path in paths}
     names = {folder: folder for folder in folders} if class_of is None else class_of
     unknown = sorted(folders - names.keys())
@@ -78,6 +71,18 @@ def image_folder(
         description=f"The images of {archive.path.name}; their folders are the classes.",
         data_dir=data_dir,
     )
+
+
+def _splits_of(archive: Archive, roots: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """The split of every folder of class folders."""
+    split_of = {root: _split_name(root, is_alone=len(roots) == 1) for root in sorted(roots)}
+    if len(set(split_of.values())) < len(roots):
+        shown = [f"{'/'.join(root) or '.'} ({split})" for root, split in split_of.items()]
+        raise DataError(
+            f"archive {archive.path}: class folders lie in {', '.join(shown[:4])}, expected one "
+            "folder a split. Pass one of them."
+        )
+    return split_of
 
 
 def _split_name(root: tuple[str, ...], *, is_alone: bool) -> str:

@@ -6,11 +6,11 @@ from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.data.builders.archives import open_archive
 
 FILES = {
-    "root/b/2.png": b"two",
-    "root/a/1.png": b"one",
-    "root/a/.DS_Store": b"hidden",
-    "__MACOSX/root/a/1.png": b"copy",
-    "root/notes.txt": b"text",
+    "top/b/2.png": b"two",
+    "top/a/1.png": b"one",
+    "top/a/.DS_Store": b"hidden",
+    "__MACOSX/top/a/1.png": b"copy",
+    "top/notes.txt": b"text",
 }
 
 
@@ -18,11 +18,11 @@ FILES = {
 def test_every_kind_holds_the_same_files(pack, tmp_path, name):
     path = pack(tmp_path / name, FILES)
     with open_archive(path) as archive:
-        assert archive.names == ("root/a/1.png", "root/b/2.png", "root/notes.txt")
+        assert archive.names == ("top/a/1.png", "top/b/2.png", "top/notes.txt")
         assert [archive.read(name) for name in archive.names] == [b"one", b"two", b"text"]
-        assert archive.only("2.png") == "root/b/2.png"
-        with pytest.raises(DataError, match=r"^archive .*: it holds no root/c\. Pass the official"):
-            archive.read("root/c")
+        assert archive.only("2.png") == "top/b/2.png"
+        with pytest.raises(DataError, match=r"^archive .*: it holds no top/c\. Pass the official"):
+            archive.read("top/c")
         with pytest.raises(DataError, match=r"got 0 files 3.png, expected one\. Pass the official"):
             archive.only("3.png")
 
