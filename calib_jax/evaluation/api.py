@@ -145,6 +145,10 @@ def _read(
 
 
 def _as_array(values: npt.ArrayLike, *, name: str) -> np.ndarray:
+    if np.ma.is_masked(values):
+        raise DataError(
+            f"{name}: got masked entries, expected a number in each. Drop the masked examples."
+        )
     try:
         return np.asarray(values)
     except ValueError:

@@ -231,6 +231,19 @@ def test_mistakes_are_named(error, arguments, changes, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["logits", "labels"])
+def test_a_mask_is_not_ignored(name):
+    arrays = {"logits": np.zeros((20, 3)), "labels": np.zeros(20, int)}
+    arrays[name] = np.ma.masked_array(arrays[name], mask=np.zeros(arrays[name].shape, bool))
+    evaluate_predictions(**arrays, num_resamples=0)
+    arrays[name][1] = np.ma.masked
+    message = (
+        rf"^{name}: got masked entries, expected a number in each\. Drop the masked examples\."
+    )
+    with pytest.raises(DataError, match=message):
+        evaluate_predictions(**arrays, num_resamples=0)
+
+
 @hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 @hypothesis.given(
     logits=arrays.arrays(
