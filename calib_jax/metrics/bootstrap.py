@@ -25,9 +25,6 @@ import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
 from calib_jax.core import errors, inputs
-from calib_jax.metrics import bins, calibration, smooth
-from calib_jax.metrics.bins import Binning, BinSums
-from calib_jax.metrics.calibration import Norm
 
 # 32 MiB of float64: the counts of one block of resamples.
 BLOCK_ELEMENTS = 1 << 22
@@ -65,20 +62,53 @@ def intervals(
 ) -> dict[str, Interval]:
     """Central interval, for every statistic, of its values over the same resamples.
 
-    The ends are the `(1 - level) / 2` and `(1 + level) / 2` quantiles. They depend on the seed,
-    not on which other statistics are asked for.
+    Raises:
+      ConfigError: as `resampled` and `percentiles`.
+      DataError: if the statistics are not of one split.
+    """
+    check_level(level)
+    found = resampled(statistics, num_resamples=num_resamples, seed=seed)
+    return {name: percentiles(values, level=level) for name, values in found.items()}
+
+
+def percentiles(values: Values, *, level: float = 0.95) -> Interval:
+    """The `(1 - level) / 2` and `(1 + level) / 2` quantiles of the values of resamples.
 
     Raises:
-      ConfigError: if `num_resamples` is below 2 or `level` is not inside (0, 1).
+      ConfigError: if `level` is not inside (0, 1).
+    """
+    check_level(level)
+    return Interval(*np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist())
+
+
+def check_level(level: float) -> None:
+    """Nothing, if the level is a fraction.
+
+    Raises:
+      ConfigError: naming it.
+    """
+    if not 0 < level < 1:
+        raise errors.ConfigError(
+            f"level: got {level}, expected a fraction above 0 and below 1. Use 0.95."
+        )
+
+
+def resampled(
+    statistics: Mapping[str, Statistic], *, num_resamples: int = 1000, seed: int = 0
+) -> dict[str, Values]:
+    """The values of every statistic in the same resamples.
+
+    They depend on the seed and the number of examples, not on which other statistics are asked
+    for: row by row, values of two splits of the same images under two shifts are paired, and
+    their mean or largest is one of a resample of the images.
+
+    Raises:
+      ConfigError: if `num_resamples` is below 2.
       DataError: if the statistics are not of one split.
     """
     if num_resamples < 2:
         raise errors.ConfigError(
             f"num_resamples: got {num_resamples}, expected at least 2. Use 1000 or so."
-        )
-    if not 0 < level < 1:
-        raise errors.ConfigError(
-            f"level: got {level}, expected a fraction above 0 and below 1. Use 0.95."
         )
     strata = {statistic.strata for statistic in statistics.values()}
     if len(strata) > 1:
@@ -91,11 +121,7 @@ def intervals(
         for counts in _resamples(sizes, num_resamples, np.random.default_rng(seed)):
             for name, statistic in statistics.items():
                 values[name].append(statistic.of_counts(counts))
-    ends = ((1 - level) / 2, (1 + level) / 2)
-    return {
-        name: Interval(*np.quantile(np.concatenate(parts), ends).tolist())
-        for name, parts in values.items()
-    }
+    return {name: np.concatenate(parts) for name, parts in values.items()}
 
 
 def difference(first: Statistic, second: Statistic) -> Statistic:
@@ -122,8 +148,9 @@ def mean(values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"]) -> Statistic:
     """
     inputs.check_not_empty(values, name="values")
     inputs.check_finite(values, name="values")
-    scaled = values.astype(np.float64) / len(values)
-    return Statistic((len(values),), lambda counts: counts @ scaled)
+    summands = values.astype(np.float64)
+    # Divided last: counts of ones add up to n exactly, and the mean of ones is 1.
+    return Statistic((len(values),), lambda counts: counts @ summands / len(summands))
 
 
 def balanced_accuracy(predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) -> Statistic:
@@ -165,113 +192,6 @@ def macro_f1(predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"]) ->
     return Statistic((len(labels),), of_counts)
 
 
-def calibration_error(
-    confidence: Float[np.ndarray, " n"],
-    correct: Bool[np.ndarray, " n"],
-    *,
-    num_bins: int = 15,
-    norm: Norm = "l1",
-    binning: Binning = "width",
-) -> Statistic:
-    """`calibration.calibration_error`, in the bins of the split itself.
-
-    Equal-mass bins are not drawn anew: a resample need not hold as many examples in each.
-
-    Raises:
-      ConfigError: as there (an unknown `norm` when the intervals are asked for).
-      DataError: as there.
-    """
-    return _binned(
-        confidence,
-        correct,
-        number=lambda sums: calibration.error_of_sums(sums, norm=norm),
-        num_bins=num_bins,
-        binning=binning,
-    )
-
-
-def debiased_calibration_error(
-    confidence: Float[np.ndarray, " n"],
-    correct: Bool[np.ndarray, " n"],
-    *,
-    num_bins: int = 15,
-    binning: Binning = "mass",
-) -> Statistic:
-    """`calibration.debiased_calibration_error`, in the bins of the split itself.
-
-    What it takes off is the noise of one sample, and a resample has twice that.
-
-    Raises:
-      ConfigError: as there.
-      DataError: as there.
-    """
-    return _binned(
-        confidence,
-        correct,
-        number=calibration.debiased_error_of_sums,
-        num_bins=num_bins,
-        binning=binning,
-    )
-
-
-def ks_calibration_error(
-    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
-) -> Statistic:
-    """`smooth.ks_calibration_error`.
-
-    Raises:
-      DataError: as there.
-    """
-    bins.check_confidence(confidence, correct)
-    groups = indicator(np.unique(confidence, return_inverse=True)[1])
-    residual = (confidence.astype(np.float64) - correct) / len(correct)
-
-    def of_counts(counts: Counts) -> Values:
-        return np.abs(np.cumsum((counts * residual) @ groups, axis=1)).max(axis=1)
-
-    return Statistic((len(correct),), of_counts)
-
-
-def smooth_calibration_error(
-    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
-) -> Statistic:
-    """`smooth.smooth_calibration_error`, each resample with a bandwidth of its own.
-
-    Raises:
-      DataError: as there.
-    """
-    bins.check_confidence(confidence, correct)
-    cells = smooth.interpolation(confidence)
-    residual = (confidence.astype(np.float64) - correct) / len(correct)
-
-    def of_counts(counts: Counts) -> Values:
-        rows = np.ascontiguousarray((counts * residual) @ cells)
-        return np.array([smooth.smooth_error_of_cells(row) for row in rows])
-
-    return Statistic((len(correct),), of_counts)
-
-
-def kernel_calibration_error(
-    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
-) -> Statistic:
-    """`smooth.kernel_calibration_error`, with the bandwidth of the split itself.
-
-    Raises:
-      DataError: as there.
-    """
-    bins.check_confidence(confidence, correct)
-    cells = smooth.interpolation(confidence) / len(correct)
-    bandwidth = smooth.kernel_bandwidth(confidence)
-    hits = correct.astype(np.float64)
-
-    def of_counts(counts: Counts) -> Values:
-        return smooth.kernel_error_of_cells(
-            counts @ cells, (counts * hits) @ cells, bandwidth=bandwidth
-        )
-
-    return Statistic((len(correct),), of_counts)
-
-
 def indicator(groups: Int[np.ndarray, " n"]) -> scipy.sparse.csr_array:
     """Ones [n g] where an example is in the group: counts times it are the sums of the groups."""
     num_examples = len(groups)
@@ -285,26 +205,6 @@ def ratio(
 ) -> Float[np.ndarray, "r g"]:
     """The quotient, 0 where the resample holds nothing."""
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
-
-
-def _binned(
-    confidence: np.ndarray,
-    correct: np.ndarray,
-    *,
-    number: Callable[[BinSums], np.ndarray],
-    num_bins: int,
-    binning: Binning,
-) -> Statistic:
-    bins.check_confidence(confidence, correct)
-    shares = bins.memberships(confidence, num_bins=num_bins, binning=binning)
-    values = (np.ones(len(correct)), confidence.astype(np.float64), correct.astype(np.float64))
-    matrix = np.concatenate([shares * value[:, None] for value in values], axis=1)
-
-    def of_counts(counts: Counts) -> Values:
-        count, confidence_sum, correct_sum = np.split(counts @ matrix, 3, axis=1)
-        return number(BinSums(count=count, confidence=confidence_sum, correct=correct_sum))
-
-    return Statistic((len(correct),), of_counts)
 
 
 def _resamples(

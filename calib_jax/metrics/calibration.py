@@ -201,13 +201,27 @@ def debiased_calibration_error(
     return float(debiased_error_of_sums(sums))
 
 
-class BrierDecomposition(NamedTuple):
-    """Parts of a Brier score: `reliability - resolution + uncertainty + residual`.
+class BrierParts(NamedTuple):
+    """Parts of Brier scores that are functions of the bins (Murphy 1973); shape as the sums'.
 
     Attributes:
       reliability: mean squared gap of accuracy and confidence over the bins; 0 is calibrated.
       resolution: variance of the bins' accuracies: how far confidence tells right from wrong.
       uncertainty: `a (1 - a)` for the accuracy `a` of the split.
+    """
+
+    reliability: Float[np.ndarray, "*r"]
+    resolution: Float[np.ndarray, "*r"]
+    uncertainty: Float[np.ndarray, "*r"]
+
+
+class BrierDecomposition(NamedTuple):
+    """Parts of a Brier score: `reliability - resolution + uncertainty + residual`.
+
+    Attributes:
+      reliability: as of `BrierParts`.
+      resolution: as of `BrierParts`.
+      uncertainty: as of `BrierParts`.
       residual: variance of confidence within the bins, less twice its covariance with being
         correct there (Stephenson et al. 2008); 0 where a bin holds one confidence only.
     """
@@ -216,6 +230,19 @@ class BrierDecomposition(NamedTuple):
     resolution: float
     uncertainty: float
     residual: float
+
+
+def brier_parts_of_sums(sums: BinSums) -> BrierParts:
+    """The parts of the top-label Brier score of every set of bins."""
+    count = np.where(sums.count > 0, sums.count, 1)
+    num_examples = sums.count.sum(axis=-1, keepdims=True)
+    share, accuracy = sums.count / num_examples, sums.correct / count
+    mean = sums.correct.sum(axis=-1, keepdims=True) / num_examples
+    return BrierParts(
+        reliability=(share * (accuracy - sums.confidence / count) ** 2).sum(axis=-1),
+        resolution=(share * (accuracy - mean) ** 2).sum(axis=-1),
+        uncertainty=(mean * (1 - mean))[..., 0],
+    )
 
 
 def brier_decomposition(
@@ -235,13 +262,7 @@ def brier_decomposition(
       DataError: as `bin_sums`.
     """
     sums = binned.bin_sums(confidence, correct, num_bins=num_bins, binning=binning)
-    filled = sums.count > 0
-    count = sums.count[filled]
-    share, accuracy = count / len(correct), sums.correct[filled] / count
-    mean = float(correct.mean())
-    reliability = float(share @ (accuracy - sums.confidence[filled] / count) ** 2)
-    resolution = float(share @ (accuracy - mean) ** 2)
-    uncertainty = mean * (1 - mean)
+    reliability, resolution, uncertainty = map(float, brier_parts_of_sums(sums))
     score = float(np.mean((confidence.astype(np.float64) - correct) ** 2))
     residual = score - (reliability - resolution + uncertainty)
     return BrierDecomposition(reliability, resolution, uncertainty, residual)

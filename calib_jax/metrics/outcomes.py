@@ -141,7 +141,8 @@ def _fill(result: Outcomes, values: np.ndarray, rows: slice, *, kind: Kind) -> n
         nll = np.subtract(highest, own, dtype=np.float64) + np.log(total)
     else:
         probs = block.astype(np.float64, order="C")
-        if lowest < 0 or (np.abs(probs.sum(axis=1) - 1) > inputs.SUM_TOLERANCE).any():
+        tolerance = inputs.sum_tolerance(values.dtype)
+        if lowest < 0 or (np.abs(probs.sum(axis=1) - 1) > tolerance).any():
             inputs.check_probs(values, result.labels)
         with np.errstate(divide="ignore"):
             nll = -np.log(probs[each, labels])

@@ -7,9 +7,10 @@ at 0 and 1: a kernel and its mirror images are a multiplication of the cosine tr
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.fft
-import scipy.optimize
 import scipy.sparse
 import scipy.special
 from jaxtyping import Bool, Float
@@ -19,6 +20,10 @@ from calib_jax.metrics import bins
 NUM_CELLS = 8192
 # Eight cells. Below it the grid shows, and nobody reports a tenth of a point.
 MIN_BANDWIDTH = 1e-3
+# Cells of a grid that is fine enough to search on with a kernel of this deviation.
+_CELLS_A_BANDWIDTH = 16
+_TOLERANCE = 1e-9
+_MAX_STEPS = 100
 
 
 def ks_calibration_error(
@@ -56,21 +61,73 @@ def smooth_calibration_error(
     """
     bins.check_confidence(confidence, correct)
     residual = (confidence.astype(np.float64) - correct) / len(correct)
-    return smooth_error_of_cells(interpolation(confidence).T @ residual)
+    cells = interpolation(confidence).T @ residual
+    return float(smooth_error_of_cells(cells[None])[0])
 
 
-def smooth_error_of_cells(residual: Float[np.ndarray, " m"]) -> float:
-    """The `smooth_calibration_error` of residuals summed in the cells and divided by n."""
+def smooth_error_of_cells(residual: Float[np.ndarray, "r m"]) -> Float[np.ndarray, " r"]:
+    """The `smooth_calibration_error` of each row of residuals summed in the cells, over n.
+
+    Within 1e-6 of the root on the whole grid, whose transforms are too slow for a search.
+    """
+    # A wide kernel leaves low waves only, which a coarse grid holds whole: rows are searched all at
+    # once, from the coarsest grid on, each on the first whose bandwidths are not too large for it.
+    # What is lost are the sign changes within a cell; a Newton step on a finer grid mends it.
     waves = scipy.fft.dct(residual, norm="ortho")
+    errors = np.empty(len(waves))
+    left, high, size = np.arange(len(waves)), 1.0, 256
+    at_high = _excess(waves[:, : _num_waves(high)], np.full(len(waves), high), size)
+    while True:
+        low = MIN_BANDWIDTH if size == NUM_CELLS else _CELLS_A_BANDWIDTH / size
+        kept = waves[left, : _num_waves(low)]
+        at_low = _excess(kept, np.full(len(left), low), size)
+        here = at_low > 0
+        errors[left[here]] = _root(kept[here], (low, high), (at_low[here], at_high[here]), size)
+        left, high, at_high = left[~here], low, at_low[~here]
+        if size == NUM_CELLS or len(left) == 0:
+            errors[left] = at_high + high
+            return errors
+        size *= 2
 
-    def excess(bandwidth: float) -> float:
-        smoothed = scipy.fft.idct(waves * gaussian(bandwidth), norm="ortho")
-        return float(np.abs(smoothed).sum()) - bandwidth
 
-    at_least = excess(MIN_BANDWIDTH)
-    if at_least <= 0:
-        return at_least + MIN_BANDWIDTH
-    return float(scipy.optimize.brentq(excess, MIN_BANDWIDTH, 2.0, xtol=1e-9))
+def _root(
+    waves: np.ndarray,
+    ends: tuple[float, float],
+    at_ends: tuple[np.ndarray, np.ndarray],
+    size: int,
+) -> np.ndarray:
+    """The bandwidth between the ends whose excess is 0, for each row: regula falsi (Illinois)."""
+    low, high = (np.full(len(waves), end) for end in ends)
+    (at_low, at_high), side = at_ends, np.zeros(len(waves))
+    middle = low
+    for _ in range(_MAX_STEPS):
+        middle = low + (high - low) * at_low / (at_low - at_high)
+        at_middle = _excess(waves, middle, size)
+        if (np.minimum(np.abs(at_middle), high - low) < _TOLERANCE).all():
+            break
+        above = at_middle > 0
+        # An end that stays twice counts half.
+        at_low = np.where(above, at_middle, np.where(side < 0, at_low / 2, at_low))
+        at_high = np.where(above, np.where(side > 0, at_high / 2, at_high), at_middle)
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+        side = np.where(above, 1, -1)
+    step = 1e-3 * middle
+    slope = (_excess(waves, middle + step, size) - _excess(waves, middle, size)) / step
+    finer = _excess(waves, middle, min(4 * size, NUM_CELLS))
+    return np.minimum(middle - finer / slope, 1)
+
+
+def _num_waves(bandwidth: float) -> int:
+    """The cosines of which a Gaussian leaves more than float64's rounding, `exp(-8.5^2 / 2)`."""
+    return int(8.5 / (math.pi * bandwidth)) + 1
+
+
+def _excess(waves: np.ndarray, bandwidth: np.ndarray, size: int) -> np.ndarray:
+    """`smECE_s - s` of each row for its bandwidth s, by a grid of `size` cells."""
+    damped = waves * gaussian(bandwidth, num_waves=waves.shape[1])
+    smoothed = scipy.fft.idct(damped, n=size, norm="ortho", overwrite_x=True)
+    total = np.abs(smoothed, out=smoothed).sum(axis=1)
+    return total * math.sqrt(NUM_CELLS / size) - bandwidth
 
 
 def kernel_calibration_error(
@@ -133,9 +190,12 @@ def interpolation(confidence: Float[np.ndarray, " n"]) -> scipy.sparse.csr_array
     return scipy.sparse.csr_array((shares.ravel(), cells.ravel(), rows), shape=shape)
 
 
-def gaussian(bandwidth: float) -> Float[np.ndarray, " m"]:
-    """What a Gaussian of this deviation does to each cosine: `exp(-(pi k s)^2 / 2)`."""
-    return np.exp(-((np.pi * bandwidth * np.arange(NUM_CELLS)) ** 2) / 2)
+def gaussian(
+    bandwidth: Float[np.ndarray, " r"], *, num_waves: int = NUM_CELLS
+) -> Float[np.ndarray, "r k"]:
+    """What Gaussians of these deviations s do to the first cosines: `exp(-(pi k s)^2 / 2)`."""
+    damping = np.multiply.outer(bandwidth, np.pi * np.arange(num_waves))
+    return np.exp(-(damping**2) / 2)
 
 
 def triweight(bandwidth: float) -> Float[np.ndarray, " m"]:

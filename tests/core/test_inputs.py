@@ -1,10 +1,12 @@
 """Every message of a bad array. Shapes are tested here: the run-time shape checks of the
 tests would stop a mismatch before the public functions saw it."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from calib_jax.core import errors, inputs
+from calib_jax.core import errors, inputs, numerics
+from calib_jax.metrics import outcomes
 
 PROBS = np.array([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]])
 LABELS = np.array([2, 0])
@@ -65,6 +67,39 @@ def test_logits_given_as_probs():
         inputs.check_probs(replaced(replaced(PROBS, (0, 1), -0.1), (0, 2), -0.5), LABELS)
     with pytest.raises(errors.DataError, match=r"probs: got a sum of 1.1 in row \[1\], expected 1"):
         inputs.check_probs(replaced(PROBS, (1, 2), 0.1), LABELS)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("num_classes", [2, 10, 1000])
+def test_probs_in_half_precision(dtype, num_classes):
+    logits = 3 * np.random.default_rng(0).normal(size=(300, num_classes))
+    logits[0] = 0
+    probs, labels = numerics.softmax(logits), np.zeros(300, int)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True)).astype(dtype)
+    total = powers.sum(axis=1, dtype=np.float32, keepdims=True).astype(dtype)
+    for made in (probs.astype(dtype), (powers / total).astype(dtype)):
+        inputs.check_probs(made, labels)
+        assert outcomes.of_probs(made, labels).confidence.max() <= 1
+    # Far enough for the sum to lie outside whatever the rounding.
+    for wrong in (1.02 * probs, 0.98 * probs, probs + 0.02 / num_classes):
+        for check in (inputs.check_probs, outcomes.of_probs):
+            with pytest.raises(errors.DataError, match=r"^probs: got a sum of .* in row \[0\],"):
+                check(wrong.astype(dtype), labels)
+    with pytest.raises(errors.DataError, match="^probs: got "):
+        inputs.check_probs(logits.astype(dtype), labels)
+
+
+def test_the_tolerance_follows_the_precision():
+    tolerances = [inputs.sum_tolerance(np.dtype(d)) for d in (ml_dtypes.bfloat16, "f2", "f4", int)]
+    assert tolerances == pytest.approx([1e-3 + 2**-7, 1e-3 + 2**-10, 1e-3, 1e-3], abs=1e-6)
+
+
+def test_bfloat16_logits():
+    logits = np.array([[1.5, -3.0], [0.25, 2.0]], ml_dtypes.bfloat16)
+    inputs.check_matrix(logits, np.array([0, 1]), name="logits")
+    logits[1, 0] = np.nan
+    with pytest.raises(errors.DataError, match=r"^logits: got nan at \[1, 0\]"):
+        inputs.check_unlabelled(logits, name="logits")
 
 
 def test_binary():

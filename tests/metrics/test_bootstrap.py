@@ -3,39 +3,20 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from calib_jax.core import errors
-from calib_jax.metrics import bins, bootstrap, calibration, smooth
+from calib_jax.metrics import bootstrap, bootstrap_curves
 
 N = 60
 RNG = np.random.default_rng(0)
-# Two decimals: ties within and across the borders of the bins.
 CONFIDENCE = RNG.uniform(0.3, 1, N).round(2)
 CORRECT = RNG.random(N) < CONFIDENCE
 LABELS = RNG.integers(0, 5, N)
 PREDICTED = np.where(CORRECT, LABELS, (LABELS + 1) % 5)
-VECTORS = (CONFIDENCE, CORRECT)
 
 
 def resampled(num_resamples, *, seed=0, n=N):
     """Index lists of the resamples that `intervals` draws."""
     rng = np.random.default_rng(seed)
     return [rng.integers(n, size=n) for _ in range(num_resamples)]
-
-
-def equal_mass_by_loop(rows, error):
-    """The error in the bins of the split: a tie that a border cuts is in both in proportion."""
-    sums = np.zeros((3, 15))
-    share = bins.memberships(CONFIDENCE, num_bins=15, binning="mass")
-    for i in rows:
-        sums += np.array([1, CONFIDENCE[i], CORRECT[i]])[:, None] * share[i]
-    return error(*sums)
-
-
-def debiased(count, confidence, correct):
-    total = 0.0
-    for n, p, y in zip(count, confidence, correct, strict=True):
-        if n > 1:
-            total += n * ((y / n - p / n) ** 2 - y / n * (1 - y / n) / (n - 1))
-    return max(0, total / N) ** 0.5
 
 
 def sklearn_macro_f1(rows):
@@ -47,19 +28,6 @@ def recall(rows):
     return np.mean([hits[labels == k].mean() for k in np.unique(labels)])
 
 
-def kernel(rows):
-    cells = smooth.interpolation(CONFIDENCE[rows])
-    return smooth.kernel_error_of_cells(
-        cells.T @ np.full(N, 1 / N),
-        cells.T @ (CORRECT[rows] / N),
-        bandwidth=smooth.kernel_bandwidth(CONFIDENCE),
-    )
-
-
-def of_rows(metric, **options):
-    return lambda rows: metric(CONFIDENCE[rows], CORRECT[rows], **options)
-
-
 STATISTICS = {
     "accuracy": (bootstrap.mean(CORRECT), lambda rows: CORRECT[rows].mean()),
     "confidence": (
@@ -68,27 +36,7 @@ STATISTICS = {
     ),
     "balanced": (bootstrap.balanced_accuracy(PREDICTED, LABELS), recall),
     "macro_f1": (bootstrap.macro_f1(PREDICTED, LABELS), sklearn_macro_f1),
-    **{
-        f"width_{norm}": (
-            bootstrap.calibration_error(*VECTORS, norm=norm),
-            of_rows(calibration.calibration_error, norm=norm),
-        )
-        for norm in ("l1", "l2", "max")
-    },
-    "mass": (
-        bootstrap.calibration_error(*VECTORS, binning="mass"),
-        lambda rows: equal_mass_by_loop(rows, lambda n, p, y: np.abs(p - y).sum() / N),
-    ),
-    "debiased": (
-        bootstrap.debiased_calibration_error(*VECTORS),
-        lambda rows: equal_mass_by_loop(rows, debiased),
-    ),
-    "ks": (bootstrap.ks_calibration_error(*VECTORS), of_rows(smooth.ks_calibration_error)),
-    "smooth": (
-        bootstrap.smooth_calibration_error(*VECTORS),
-        of_rows(smooth.smooth_calibration_error),
-    ),
-    "kernel": (bootstrap.kernel_calibration_error(*VECTORS), kernel),
+    "top5": (bootstrap.mean(LABELS < 3), lambda rows: (LABELS < 3)[rows].mean()),
 }
 
 
@@ -103,11 +51,6 @@ def test_by_explicit_resampling(name):
     assert value == pytest.approx(by_rows(np.arange(N)), abs=1e-9)
 
 
-def test_equal_mass_of_the_split_is_the_adaptive_error():
-    value = STATISTICS["mass"][0].of_counts(np.ones((1, N)))[0]
-    assert value == pytest.approx(calibration.calibration_error(*VECTORS, binning="mass"))
-
-
 def test_difference_is_paired():
     first, second = STATISTICS["accuracy"], STATISTICS["confidence"]
     values = [first[1](rows) - second[1](rows) for rows in resampled(20, seed=3)]
@@ -119,7 +62,7 @@ def test_difference_is_paired():
 
 
 def test_neither_blocks_nor_company_matter(monkeypatch):
-    chosen = {name: STATISTICS[name][0] for name in ("accuracy", "width_l1", "ks")}
+    chosen = {name: STATISTICS[name][0] for name in ("accuracy", "balanced", "macro_f1")}
     together = bootstrap.intervals(chosen, num_resamples=20)
     monkeypatch.setattr(bootstrap, "BLOCK_ELEMENTS", 3 * N)
     for name in chosen:
@@ -138,26 +81,28 @@ def test_intervals_cover_the_mean():
     assert 0.86 <= covered / 200 <= 0.99
 
 
-def test_the_ece_of_a_calibrated_model_is_below_its_interval():
-    rng = np.random.default_rng(2)
-    confidence = rng.uniform(0.3, 1, 2000)
-    correct = rng.random(2000) < confidence
-    statistic = bootstrap.calibration_error(confidence, correct)
-    low, high = bootstrap.intervals({"ece": statistic}, num_resamples=300)["ece"]
-    ece = calibration.calibration_error(confidence, correct)
-    assert 0 < ece < (low + high) / 2
-
-
 def test_one_example():
     one = {
         "mean": bootstrap.mean(np.array([3.0])),
-        "ece": bootstrap.calibration_error(np.array([0.8]), np.array([True])),
         "f1": bootstrap.macro_f1(np.array([4]), np.array([4])),
     }
     intervals = bootstrap.intervals(one, num_resamples=5)
     assert intervals["mean"] == (3, 3)
-    assert intervals["ece"] == (pytest.approx(0.2), pytest.approx(0.2))
     assert intervals["f1"] == (1, 1)
+
+
+def test_no_interval_leaves_the_range_by_rounding():
+    n = 49  # 49 * (1 / 49) is 0.9999999999999999, and sums of 1 / 49 may exceed 1
+    sure, right, labels = np.ones(n), np.ones(n, bool), np.arange(n) % 3
+    best = {
+        "mean": bootstrap.mean(right),
+        "confidence": bootstrap.mean(sure),
+        "balanced": bootstrap.balanced_accuracy(labels, labels),
+        "f1": bootstrap.macro_f1(labels, labels),
+        "aurc": bootstrap_curves.aurc(sure, ~right),
+    }
+    assert set(bootstrap.intervals(best, num_resamples=50).values()) == {(1, 1)}
+    assert bootstrap.intervals({"b": bootstrap.mean(2 * sure)}, num_resamples=50)["b"] == (2, 2)
 
 
 def test_bad_input(monkeypatch):
@@ -175,17 +120,6 @@ def test_bad_input(monkeypatch):
         bootstrap.mean(np.array([0.0, np.inf]))
     with pytest.raises(errors.DataError, match="values: got 0 examples"):
         bootstrap.mean(np.ones(0))
-    for make in (
-        bootstrap.calibration_error,
-        bootstrap.debiased_calibration_error,
-        bootstrap.ks_calibration_error,
-        bootstrap.smooth_calibration_error,
-        bootstrap.kernel_calibration_error,
-    ):
-        with pytest.raises(errors.DataError, match=r"confidence: got 2.0 at \[0\], expected a pr"):
-            make(np.full(N, 2.0), CORRECT)
-    with pytest.raises(errors.ConfigError, match="num_bins: got 0, expected at least 1"):
-        bootstrap.calibration_error(*VECTORS, num_bins=0)
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     for make in (bootstrap.balanced_accuracy, bootstrap.macro_f1):
         with pytest.raises(errors.DataError, match=r"labels: got shape \(59,\), expected \(60,\)"):

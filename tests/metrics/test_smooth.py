@@ -4,6 +4,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import scipy.fft
 import scipy.optimize
 
 from calib_jax.core import errors
@@ -60,6 +61,43 @@ def test_smooth_by_loop():
     np.testing.assert_allclose(value, expected, rtol=0, atol=1e-6)
 
 
+def smooth_on_the_whole_grid(residual):
+    """The root for one row of cells, every transform of the search on all cells."""
+    waves = scipy.fft.dct(residual, norm="ortho")
+
+    def excess(bandwidth):
+        damped = waves * np.exp(-((np.pi * bandwidth * np.arange(len(waves))) ** 2) / 2)
+        return np.abs(scipy.fft.idct(damped, norm="ortho")).sum() - bandwidth
+
+    least = excess(smooth.MIN_BANDWIDTH)
+    if least <= 0:
+        return least + smooth.MIN_BANDWIDTH
+    return scipy.optimize.brentq(excess, smooth.MIN_BANDWIDTH, 2, xtol=1e-9)
+
+
+def test_smooth_is_the_root_on_the_whole_grid():
+    rng, splits = np.random.default_rng(3), []
+    for n in (1, 2, 5, 40, 4000):
+        for gap in (0.0, 0.3):
+            confidence = rng.uniform(0.3, 1, n)
+            splits.append((confidence, rng.random(n) < confidence - gap))
+    ones, cells = np.ones(8), smooth.interpolation
+    splits += [(share * ones, ones > 2) for share in (0.0, 0.4, 1.0)]  # equal, all right
+    splits += [(share * ones, ones < 1) for share in (0.0, 0.4, 1.0)]  # equal, all wrong
+    # Calibrated: by sampling noise just above the least bandwidth, and exactly.
+    many = rng.uniform(0.3, 1, 2_000_000)
+    splits += [(many, rng.random(len(many)) < many), (np.full(2, 0.5), np.array([True, False]))]
+    rows = np.stack([cells(p).T @ ((p - y) / len(y)) for p, y in splits])
+    got, expected = smooth.smooth_error_of_cells(rows), list(map(smooth_on_the_whole_grid, rows))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6)
+    assert got.max() <= 1 and 0 < got[-2] < 2.5e-3 and got[-1] < 1e-12
+    # Neither order nor company matters, be it in the memory of a sparse product.
+    alone = np.concatenate([smooth.smooth_error_of_cells(row[None]) for row in rows])
+    np.testing.assert_allclose(alone, got, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(smooth.smooth_error_of_cells(rows[::-1])[::-1], got)
+    np.testing.assert_array_equal(smooth.smooth_error_of_cells(np.asfortranarray(rows)), got)
+
+
 def test_kernel_by_loop():
     confidence, correct, t = CONFIDENCE[:30], CORRECT[:30], (np.arange(4000) + 0.5) / 4000
     kernel = functools.partial(triweight_pdf, deviation=confidence.std() * (2 * 30) ** -0.2)
@@ -74,12 +112,12 @@ def test_kernel_by_loop():
 def test_kernels_are_transforms_of_their_densities():
     t = np.linspace(-1, 1, 200_001)
     for transform, pdf in (
-        (smooth.gaussian, gaussian_pdf),
-        (smooth.triweight, triweight_pdf),
+        (smooth.gaussian(np.array([0.05]))[0], gaussian_pdf),
+        (smooth.triweight(0.05), triweight_pdf),
     ):
         for k in (0, 1, 7, 40):
             waves = np.trapezoid(np.cos(np.pi * k * t) * pdf(t, 0.05), t)
-            assert transform(0.05)[k] == pytest.approx(waves, abs=1e-9)
+            assert transform[k] == pytest.approx(waves, abs=1e-9)
 
 
 def test_grid_keeps_count_and_mean():
