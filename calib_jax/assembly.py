@@ -19,7 +19,7 @@ from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
 from calib_jax.core import rngs, settings
 from calib_jax.core.errors import ConfigError, ExportError
 from calib_jax.core.linalg import normalize
-from calib_jax.core.types import Params
+from calib_jax.core.types import Params, Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.features import feature_batches
@@ -31,6 +31,7 @@ from calib_jax.evaluation.evaluate import VALIDATION
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.evaluation.shifts import classification_metrics
 from calib_jax.experiment import FINETUNE, PRETRAIN, Experiment
+from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.method import Method
 from calib_jax.models.weights.export import write_model
 from calib_jax.optim.logistic import LogisticRegression, choose_logistic
@@ -59,6 +60,7 @@ class Assembly:
         self._mesh = mesh
         self._opened: dict[tuple[Any, ...], ImageSplit] = {}
         self._initial: dict[int, Params] = {}
+        self._zero_shot: dict[int, dict[str, Predictions]] = {}
         self._features: dict[tuple[str, int], tuple[Params, np.ndarray, np.ndarray]] = {}
         self.history = History(workdir.metrics)
         evaluation = experiment.evaluation
@@ -254,6 +256,17 @@ class Assembly:
             predictor=self.predictor(method),
             mesh=self._mesh,
         )
+
+    def zero_shot(self, seed: int) -> dict[str, Predictions]:
+        """What the pre-trained model says of the labelled splits; kept for the seed's next row."""
+        if seed not in self._zero_shot:
+            method, tables = zero_shot(), self._texts.tables[FINETUNE]
+            encoder_params = self.pretrained(seed)
+            params = initial_params(method, self._texts.encoder, encoder_params, tables, seed)
+            names = self._experiment.evaluation.labelled()
+            splits = {name: self.splits[name] for name in names}
+            self._zero_shot = {seed: self.predictor(method)(params, splits, bar="zero-shot")}
+        return self._zero_shot[seed]
 
     def export(self, folder: pathlib.Path, method: Method, params: Params) -> None:
         """Writes a model for other tools: Hugging Face files, and the classifier beside them.

@@ -199,12 +199,14 @@ class _Bench:
     def _write(
         self, name: str, seed: int, method: Method, params: Params, spent: dict[str, Any]
     ) -> None:
+        evaluation = self.experiment.evaluation
         found = evaluate(
             self.assembly.predictor(method),
             params,
             self.assembly.splits,
-            self.experiment.evaluation,
+            evaluation,
             self.experiment.finetune.class_names,
+            zero_shot=self.assembly.zero_shot(seed) if evaluation.needs_zero_shot() else None,
             bar=f"evaluate {name}",
         )
         record = {"method": name, "seed": seed, **spent, **found}

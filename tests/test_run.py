@@ -9,6 +9,7 @@ import pytest
 import safetensors.numpy
 
 from calib_jax import assembly
+from calib_jax.calibrators.sample_adaptive import SampleAdaptiveScaling
 from calib_jax.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from calib_jax.data.pipeline import Source
 from calib_jax.evaluation.combination import Tpgm
@@ -25,6 +26,7 @@ def finished(tiny_experiment, tmp_path_factory):
     experiment = tiny_experiment()
     # More than the examples that there are.
     experiment.weight_space["tpgm"] = Tpgm(of="finetune", num_steps=2, batch_size=16)
+    experiment.evaluation.calibrators["adaptive"] = SampleAdaptiveScaling()
     return experiment, workdir, run(experiment, workdir)
 
 
@@ -83,6 +85,19 @@ def test_results_hold_every_number(finished):
     assert results["seeds"] == [0]
     report = (workdir / "report.html").read_text()
     assert all(word in report for word in ("zero_shot", "carot", "shifted", "Three colours"))
+
+
+def test_a_calibrator_that_compares_with_the_pre_trained_model(finished):
+    before, after, *_ = finished[2]["runs"]
+    for record in (before, after):
+        found = record["calibrated"]["adaptive"]
+        assert found["fitted_on"] is None
+        assert list(found["metrics"]) == ["clean", "shifted"]
+        for name, metrics in found["metrics"].items():
+            raw = {key: record["metrics"][name][key] for key in metrics}
+            assert metrics["accuracy"] == raw["accuracy"]
+            # The pre-trained model compared with itself stays what it is.
+            assert (metrics == pytest.approx(raw, rel=1e-5)) == (record is before)
 
 
 def test_history_has_every_phase(finished):

@@ -1,8 +1,8 @@
-"""The protocol of the calibrators: a config that fits, and what it has fitted."""
+"""The protocols of the calibrators: a config that fits, what it has fitted, and a map of pairs."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -37,4 +37,26 @@ class Calibrator(Protocol):
         Raises:
             ConfigError: A setting out of range.
             DataError: An empty split, mismatched shapes, NaN, infinity or a label outside [0, c).
+        """
+
+
+@runtime_checkable
+class NotingCalibrator(Calibrator, Protocol):
+    """A calibrator that says where a fit rests on less than it seems."""
+
+    def notes(self, fitted: Any, labels: Int[np.ndarray, " n"]) -> list[str]:
+        """A line for each doubt about what it fitted to these labels."""
+
+
+@runtime_checkable
+class PairedCalibrator(Protocol):
+    """A map of a model's logits by the pre-trained model's for the same examples; no fit."""
+
+    def scaled(
+        self, logits: Float[np.ndarray, "n c"], zero_shot: Float[np.ndarray, "n c"]
+    ) -> Float[np.ndarray, "n c"]:
+        """Logits in float64, whose softmax are the calibrated probabilities.
+
+        Raises:
+            DataError: Logits that are empty or not finite, or of different shapes.
         """

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from jaxtyping import Int
 
 from calib_jax.core import inputs
 from calib_jax.core.errors import ConfigError, DataError
+
+_MAX_NAMED = 5
 
 
 def check_fitted(logits: np.ndarray, num_classes: int) -> None:
@@ -58,3 +61,15 @@ def check_num_bins(num_bins: int, num_examples: int) -> None:
             f"logits: got {num_examples} examples, expected at least num_bins={num_bins}. "
             "Use fewer bins or a larger calibration split."
         )
+
+
+def notes_on_classes(labels: Int[np.ndarray, " n"], *, num_classes: int) -> list[str]:
+    """One note, if there are classes without an example; none otherwise."""
+    absent = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0).tolist()
+    if not absent:
+        return []
+    named = ", ".join(map(str, absent[:_MAX_NAMED])) + ", ..." * (len(absent) > _MAX_NAMED)
+    return [
+        f"{len(absent)} of {num_classes} classes have no example in the split it was fitted on "
+        f"({named}): it has learnt nothing of them but their absence"
+    ]

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float, Int
 
-from calib_jax.calibrators.temperature import TemperatureScaling
+from calib_jax.calibrators.temperature import Temperature, TemperatureScaling
 from calib_jax.core import inputs, numerics
 
 _FLOOR = 1e-9  # of a weight: predictions stay, and no label has probability 0
@@ -67,6 +67,10 @@ class EnsembleTemperatureScaling:
             axis=1,
         )
         return TemperatureEnsemble(temperature=temperature, weights=_mixture_weights(parts))
+
+    def notes(self, fitted: TemperatureEnsemble, labels: Int[np.ndarray, " n"]) -> list[str]:
+        """As of its temperature alone."""
+        return self.temperature.notes(Temperature(temperature=fitted.temperature), labels)
 
 
 def _label_log_probs(logits: np.ndarray, labels: np.ndarray, temperature: float) -> np.ndarray:

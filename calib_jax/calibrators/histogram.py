@@ -126,6 +126,10 @@ class OneVsRestBinning:
         edges, frequency = (np.stack(arrays) for arrays in zip(*histograms, strict=True))
         return OneVsRestHistogram(edges=edges, frequency=frequency)
 
+    def notes(self, fitted: OneVsRestHistogram, labels: Int[np.ndarray, " n"]) -> list[str]:
+        """Whether classes have no example, whose parameters say nothing then."""
+        return checks.notes_on_classes(labels, num_classes=len(fitted.frequency))
+
 
 def _histogram(probs: np.ndarray, hits: np.ndarray, num_bins: int) -> tuple[np.ndarray, np.ndarray]:
     """Inner edges and frequencies of bins `[edge_b, edge_{b+1})` of about equal mass."""

@@ -72,6 +72,10 @@ class IsotonicOneVsRest:
         knots, values = (np.concatenate(arrays) for arrays in zip(*fits, strict=True))
         return OneVsRestIsotonic(starts=starts, knots=knots, values=values)
 
+    def notes(self, fitted: OneVsRestIsotonic, labels: Int[np.ndarray, " n"]) -> list[str]:
+        """Whether classes have no example, whose parameters say nothing then."""
+        return checks.notes_on_classes(labels, num_classes=len(fitted.starts) - 1)
+
 
 @dataclasses.dataclass(kw_only=True)
 class MultiIsotonic:

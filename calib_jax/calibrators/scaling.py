@@ -74,6 +74,10 @@ class VectorScaling:
         weight, bias = _fit(logits, labels, identity, penalty, max_iterations=self.max_iterations)
         return AffineMap(weight=weight, bias=bias)
 
+    def notes(self, fitted: AffineMap, labels: Int[np.ndarray, " n"]) -> list[str]:
+        """Whether classes have no example, whose parameters say nothing then."""
+        return checks.notes_on_classes(labels, num_classes=len(fitted.bias))
+
 
 @dataclasses.dataclass(kw_only=True)
 class MatrixScaling:
@@ -107,6 +111,10 @@ class MatrixScaling:
         identity = np.eye(logits.shape[1])
         weight, bias = _fit(logits, labels, identity, penalty, max_iterations=self.max_iterations)
         return AffineMap(weight=weight, bias=bias)
+
+    def notes(self, fitted: AffineMap, labels: Int[np.ndarray, " n"]) -> list[str]:
+        """Whether classes have no example, whose parameters say nothing then."""
+        return checks.notes_on_classes(labels, num_classes=len(fitted.bias))
 
 
 class DirichletScaling(MatrixScaling):

@@ -67,6 +67,18 @@ class TemperatureScaling:
         bounds = (1 / self.highest, 1 / self.lowest)
         return Temperature(temperature=1 / _best_scale(logits, labels, bounds))
 
+    def notes(self, fitted: Temperature, labels: Int[np.ndarray, " n"]) -> list[str]:
+        """Whether the temperature ended at a bound, beyond which the minimum is."""
+        ends = (
+            ("lowest", self.lowest, "the largest logit is right in every example"),
+            ("highest", self.highest, "the logits say nothing about the labels"),
+        )
+        return [
+            f"the temperature ended at its {end}, {bound:g}, as where {reason}"
+            for end, bound, reason in ends
+            if math.isclose(fitted.temperature, bound, rel_tol=_TOLERANCE)
+        ]
+
 
 def _best_scale(logits: np.ndarray, labels: np.ndarray, bounds: tuple[float, float]) -> float:
     low, high = bounds

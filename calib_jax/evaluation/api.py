@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from calib_jax.calibrators.calibrator import Calibrator
 from calib_jax.calibrators.temperature import TemperatureScaling
-from calib_jax.core import inputs
-from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.core import inputs, settings
+from calib_jax.core.errors import ConfigError, DataError, nearest
 from calib_jax.evaluation.labelled import Labelled, mistakes, records
-from calib_jax.evaluation.posthoc import TEMPERATURE, VALIDATION, calibrated, check_disjoint
+from calib_jax.evaluation.posthoc import (
+    TEMPERATURE,
+    VALIDATION,
+    AnyCalibrator,
+    calibrated,
+    check_disjoint,
+    check_needs,
+)
 from calib_jax.evaluation.shifts import NUM_BINS, summary
 from calib_jax.metrics.calibration import check_num_examples
 from calib_jax.metrics.outcomes import Kind
@@ -32,7 +39,8 @@ def evaluate_predictions(
     calibration: Pair | None = None,
     shifts: Mapping[str, Pair] | None = None,
     class_names: Sequence[str] | None = None,
-    calibrators: Mapping[str, Calibrator] | None = None,
+    calibrators: Mapping[str, AnyCalibrator] | None = None,
+    zero_shot: Mapping[str, npt.ArrayLike] | None = None,
     num_bins: int = NUM_BINS,
     num_resamples: int = 1000,
     level: float = 0.95,
@@ -50,30 +58,29 @@ def evaluate_predictions(
         calibration: The split that calibrators are fitted on.
         shifts: Further splits of the same classes, by name; summarised by mean and worst.
         class_names: For the mistakes; None: numbers.
-        calibrators: By name; None: temperature scaling.
+        calibrators: By name; None: temperature scaling, if there is a calibration split. Those that
+            are fitted already (`DistanceAwareScale`) are applied as they are.
+        zero_shot: For calibrators that need them (`SampleAdaptiveScaling`): the pre-trained model's
+            logits (or probabilities) of every reported split, by name.
         num_bins: Of the calibration errors; their names carry it.
         num_resamples: Of the bootstrap; 0: no intervals. 1,000 take 2.2 s for 2,000 examples.
         level: Of the intervals.
 
     Raises:
-        ConfigError: Calibrators without a calibration split, or a name or setting that is wrong.
+        ConfigError: Calibrators without what they need, or a name or setting that is wrong.
         DataError: NaN, infinity, a label outside [0, c), a wrong shape, no examples or fewer than
             bins, rows that do not sum to 1, other numbers of classes, or a calibration split that
             shares rows with a reported one; names the array and the first bad index.
     """
     kind: Kind = "probs" if probs else "logits"
+    _check_types(calibrators, num_bins=num_bins, num_resamples=num_resamples, level=level)
+    _check_pairs(calibration, shifts)
     splits = _read(name, (logits, labels), calibration, shifts or {}, kind=kind)
+    splits = _with_zero_shot(splits, zero_shot or {})
+    chosen = _calibrators(calibrators, splits)
     record = _raw(splits, class_names, num_bins=num_bins, num_resamples=num_resamples, level=level)
-    held_out = splits.pop(VALIDATION, None)
-    if calibrators and held_out is None:
-        raise ConfigError(
-            f"calibrators: got {', '.join(calibrators)}, but no calibration split to fit them to. "
-            "Pass calibration=(logits, labels)."
-        )
-    if held_out is not None:
-        chosen = {TEMPERATURE: TemperatureScaling()} if calibrators is None else calibrators
-        found = calibrated(chosen, held_out, splits, fitted_on=VALIDATION, num_bins=num_bins)
-        record["calibrated"] = found
+    if VALIDATION in splits or chosen:
+        record["calibrated"] = calibrated(chosen, splits, num_bins=num_bins)
     record["summary"] = summary(
         record["metrics"],
         {},
@@ -83,6 +90,29 @@ def evaluate_predictions(
         num_bins=num_bins,
     )
     return record
+
+
+def _check_types(calibrators: Any, **numbers: Any) -> None:
+    """Raises a ConfigError for a number or a calibrator that is none."""
+    settings.check_types(calibrators or {}, dict[str, AnyCalibrator], "calibrators")
+    for name, value in numbers.items():
+        settings.check_types(value, float if name == "level" else int, name)
+
+
+def _check_pairs(calibration: Any, shifts: Any) -> None:
+    """Raises a ConfigError for what is no `Pair`, or none by name."""
+    if not isinstance(shifts, Mapping | None):
+        raise ConfigError(
+            f"shifts: got {type(shifts).__name__}, expected pairs by name. Pass "
+            "shifts={'blurred': (logits, labels)}."
+        )
+    pairs = {} if calibration is None else {"calibration": calibration}
+    pairs |= {f"shifts.{name}": pair for name, pair in (shifts or {}).items()}
+    for name, pair in pairs.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ConfigError(
+                f"{name}: got {type(pair).__name__}, expected a pair. Pass (logits, labels)."
+            )
 
 
 def _raw(
@@ -108,7 +138,14 @@ def _raw(
             if name != VALIDATION:
                 arrays = (f"calibration.{split.kind}", f"{_place(name, id_name)}{split.kind}")
                 check_disjoint(held_out.scores, split.scores, names=arrays)
-    record = records(splits, outcomes, num_bins=num_bins, num_resamples=num_resamples, level=level)
+    record = records(
+        splits,
+        outcomes,
+        shifts=[name for name in splits if name not in (id_name, VALIDATION)],
+        num_bins=num_bins,
+        num_resamples=num_resamples,
+        level=level,
+    )
     record["mistakes"] = {
         name: mistakes(one, names) for name, one in outcomes.items() if name != VALIDATION
     }
@@ -126,7 +163,8 @@ def _read(
     """The splits as arrays, the reported one first; what is memory-mapped stays so."""
     taken = [name for name in (id_name, VALIDATION) if name in shifts or id_name == VALIDATION]
     if taken:
-        raise ConfigError(f"shifts: the name {taken[-1]!r} is taken. Rename the split.")
+        argument = "name" if id_name == VALIDATION else "shifts"
+        raise ConfigError(f"{argument}: {taken[-1]!r} is taken. Rename the split.")
     held_out = {} if calibration is None else {VALIDATION: calibration}
     splits: dict[str, Labelled] = {}
     for name, pair in ({id_name: reported} | held_out | dict(shifts)).items():
@@ -142,6 +180,37 @@ def _read(
                 )
             splits[name] = Labelled(scores=scores, labels=labels, kind=kind)
     return splits
+
+
+def _with_zero_shot(
+    splits: Mapping[str, Labelled], zero_shot: Mapping[str, npt.ArrayLike]
+) -> dict[str, Labelled]:
+    """The splits with what the pre-trained model says of them."""
+    found = dict(splits)
+    for name, values in zero_shot.items():
+        if name not in splits:
+            raise ConfigError(
+                f"zero_shot: there is no split {name!r}.{nearest(name, splits)} Correct the name."
+            )
+        array, expected = _as_array(values, name=f"zero_shot.{name}"), splits[name].scores.shape
+        inputs.check_unlabelled(array, name=f"zero_shot.{name}")
+        if array.shape != expected:
+            raise DataError(
+                f"zero_shot.{name}: got shape {array.shape}, expected {expected} as of the split. "
+                "Predict the same examples with the same classes."
+            )
+        found[name] = dataclasses.replace(splits[name], zero_shot=array)
+    return found
+
+
+def _calibrators(
+    calibrators: Mapping[str, AnyCalibrator] | None, splits: Mapping[str, Labelled]
+) -> Mapping[str, AnyCalibrator]:
+    """What is tried on the splits, each with all that it needs."""
+    if calibrators is None:
+        return {TEMPERATURE: TemperatureScaling()} if VALIDATION in splits else {}
+    check_needs(calibrators, splits)
+    return calibrators
 
 
 def _as_array(values: npt.ArrayLike, *, name: str) -> np.ndarray:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Real, UInt64
 
-from calib_jax.calibrators.calibrator import Calibrator, FittedCalibrator
+from calib_jax.calibrators.calibrator import (
+    Calibrator,
+    FittedCalibrator,
+    NotingCalibrator,
+    PairedCalibrator,
+)
 from calib_jax.calibrators.conformal import (
     Adaptive,
     LeastAmbiguous,
@@ -17,7 +22,7 @@ from calib_jax.calibrators.conformal import (
     SplitConformal,
     set_metrics,
 )
-from calib_jax.core.errors import DataError
+from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.core.numerics import row_blocks
 from calib_jax.core.restrict import relabel, restrict
 from calib_jax.evaluation.labelled import Labelled
@@ -36,6 +41,9 @@ SET_SCORES: dict[str, Score] = {
 }
 """The scores of the conformal sets; RAPS as its authors set it for ImageNet, from memory."""
 
+AnyCalibrator = Calibrator | FittedCalibrator | PairedCalibrator
+"""What is fitted here, what was fitted elsewhere, and what needs no fit."""
+
 _METRICS = ("accuracy", "nll", "brier", "smooth_ece", "classwise_ece", "mean_confidence")
 
 
@@ -47,60 +55,81 @@ class _OfLogits(Protocol):
 
 
 def calibrated(
-    calibrators: Mapping[str, Calibrator],
-    held_out: Labelled,
-    reported: Mapping[str, Labelled],
+    calibrators: Mapping[str, AnyCalibrator],
+    splits: Mapping[str, Labelled],
     *,
-    fitted_on: str,
     num_bins: int = NUM_BINS,
 ) -> dict[str, dict[str, Any]]:
     """Of each calibrator what it was fitted on, its scalar parameters, and metrics of each split.
 
+    Also `notes`, where a fit rests on less than it seems: a line for each reason.
     It is fitted to all classes of the model and applied to them; then a data set of fewer classes
     restricts what comes out. The split that it was fitted on has no metrics: they would flatter.
 
     Args:
-        calibrators: By name.
-        held_out: What they are fitted on.
-        reported: The splits that they are tried on.
-        fitted_on: The former's name.
+        calibrators: By name; what is not to be fitted is applied as it is.
+        splits: `validation`, which the others are fitted on, and those that they are tried on.
         num_bins: Of the ECE.
 
     Raises:
-        ConfigError: A setting of a calibrator out of range.
+        ConfigError: A setting of a calibrator out of range, or as `check_needs`.
         DataError: The held-out split has too few examples for one.
     """
     keys = (*_METRICS, f"ece_{num_bins}")
-    logits, record = _logits(held_out), {}
+    check_needs(calibrators, splits)
+    reported = {name: split for name, split in splits.items() if name != VALIDATION}
+    record: dict[str, dict[str, Any]] = {}
     for name, calibrator in calibrators.items():
-        fitted = calibrator.fit(logits, held_out.labels)
+        fitted = _fitted(calibrator, splits)
         metrics = {}
         for split_name, split in reported.items():
             after = apply(fitted, split)
             values = after.metrics(after.outcomes(num_bins=num_bins), num_bins=num_bins)
             metrics[split_name] = {key: values[key] for key in keys}
         record[name] = {
-            "fitted_on": fitted_on,
+            "fitted_on": VALIDATION if isinstance(calibrator, Calibrator) else None,
             "parameters": _scalars(fitted),
             "metrics": metrics,
         }
+        if isinstance(calibrator, NotingCalibrator):
+            notes = calibrator.notes(fitted, splits[VALIDATION].labels)
+            record[name] |= {"notes": notes} if notes else {}
     return record
 
 
-def apply(fitted: FittedCalibrator, split: Labelled) -> Labelled:
+def _fitted(
+    calibrator: AnyCalibrator, splits: Mapping[str, Labelled]
+) -> FittedCalibrator | PairedCalibrator:
+    if not isinstance(calibrator, Calibrator):
+        return calibrator
+    held_out = splits[VALIDATION]
+    return calibrator.fit(_logits(held_out), held_out.labels)
+
+
+def apply(fitted: FittedCalibrator | PairedCalibrator, split: Labelled) -> Labelled:
     """The split with calibrated scores in float64.
 
     Logits where the calibrator has them, whose likelihoods never underflow; else probabilities.
     """
-    logits = _logits(split)
-    scores = np.empty(logits.shape)
-    keeps_logits = isinstance(fitted, _OfLogits)
+    logits, scores = _logits(split), np.empty(split.scores.shape)
+    of_rows = _of_rows(fitted, split, logits)
     for rows in row_blocks(*logits.shape):
-        block = logits[rows]
-        scores[rows] = (
-            fitted.logits(block) if isinstance(fitted, _OfLogits) else fitted.probs(block)
-        )
-    return dataclasses.replace(split, scores=scores, kind="logits" if keeps_logits else "probs")
+        scores[rows] = of_rows(rows)
+    kept = isinstance(fitted, (_OfLogits, PairedCalibrator))
+    return dataclasses.replace(split, scores=scores, kind="logits" if kept else "probs")
+
+
+def _of_rows(
+    fitted: FittedCalibrator | PairedCalibrator, split: Labelled, logits: np.ndarray
+) -> Callable[[slice], np.ndarray]:
+    """The calibrated scores of some rows."""
+    if isinstance(fitted, PairedCalibrator):
+        given = cast(np.ndarray, split.zero_shot)  # check_needs has seen it
+        zero_shot = _logits(dataclasses.replace(split, scores=given))
+        return lambda rows: fitted.scaled(logits[rows], zero_shot[rows])
+    if isinstance(fitted, _OfLogits):
+        return lambda rows: fitted.logits(logits[rows])
+    return lambda rows: fitted.probs(logits[rows])
 
 
 def conformal(alpha: float, held_out: Labelled, reported: Mapping[str, Labelled]) -> dict[str, Any]:
@@ -130,40 +159,72 @@ def conformal(alpha: float, held_out: Labelled, reported: Mapping[str, Labelled]
     return record
 
 
+def check_needs(calibrators: Mapping[str, AnyCalibrator], splits: Mapping[str, Labelled]) -> None:
+    """Nothing, if there is all that the calibrators need.
+
+    Raises:
+        ConfigError: One is to be fitted and there is no validation split, or one needs zero-shot
+            scores and a reported split has none.
+    """
+    for name, calibrator in calibrators.items():
+        if isinstance(calibrator, Calibrator) and VALIDATION not in splits:
+            raise ConfigError(
+                f"calibrators: got {name}, but no calibration split to fit it to. "
+                "Pass calibration=(logits, labels)."
+            )
+        lacking = [k for k, v in splits.items() if k != VALIDATION and v.zero_shot is None]
+        if isinstance(calibrator, PairedCalibrator) and lacking:
+            raise ConfigError(
+                f"calibrators: {name} needs the pre-trained model's scores of {lacking[0]!r}. "
+                f"Pass zero_shot={{{lacking[0]!r}: scores}}, and so on."
+            )
+
+
 def check_disjoint(
     held_out: Real[np.ndarray, "n c"], reported: Real[np.ndarray, "k c"], *, names: tuple[str, str]
 ) -> None:
-    """Nothing, if no row of one array is a row of the other.
+    """Nothing, if the arrays share no example.
 
-    In float32: a copy of another precision is a copy. A row that one of them holds twice, such as
-    a prediction of certainty, tells no example from another and is passed over.
+    In float32: a copy of another precision is a copy. Equal rows are one example where either
+    array holds them once, and where most rows of the one are rows of the other. Else they may be
+    equal by chance, as coarse numbers are; predictions of certainty always may.
 
     Raises:
         DataError: Naming the first pair.
     """
-    hashes, rows = _single_rows(held_out)
-    other_hashes, other_rows = _single_rows(reported)
-    _, *at = np.intersect1d(hashes, other_hashes, assume_unique=True, return_indices=True)
-    pairs = zip(rows[at[0]].tolist(), other_rows[at[1]].tolist(), strict=True)
-    for row, other in sorted(pairs):
-        pair = (held_out[row].astype(np.float32), reported[other].astype(np.float32))
+    rows = np.flatnonzero(~_is_certain(held_out))
+    hashes, others = _hashes(held_out[rows]), _hashes(reported)
+    is_shared = np.isin(hashes, others)
+    is_single = is_shared & np.isin(hashes, _single(hashes)) & np.isin(hashes, _single(others))
+    is_example = is_shared if 2 * is_shared.sum() > len(rows) else is_single
+    for row, found in zip(rows[is_example].tolist(), hashes[is_example], strict=True):
+        match = int(np.argmax(others == found))
+        pair = (held_out[row].astype(np.float32), reported[match].astype(np.float32))
         if np.array_equal(*pair):
             raise DataError(
-                f"{names[0]}: got in row [{row}] what {names[1]} has in row [{other}], expected "
+                f"{names[0]}: got in row [{row}] what {names[1]} has in row [{match}], expected "
                 "other examples. Fit calibrators to examples that are reported nowhere."
             )
 
 
-def _single_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The hashes that only one row has, in order, and the rows."""
+def _is_certain(values: np.ndarray) -> np.ndarray:
+    """Which rows are a 1 among zeros."""
+    return (np.count_nonzero(values, axis=1) == 1) & (values.max(axis=1) == 1)
+
+
+def _single(hashes: np.ndarray) -> np.ndarray:
+    found, count = np.unique(hashes, return_counts=True)
+    return found[count == 1]
+
+
+def _hashes(values: np.ndarray) -> UInt64[np.ndarray, " n"]:
     weights = np.random.default_rng(0).integers(1 << 64, size=values.shape[1], dtype=np.uint64)
-    hashes: UInt64[np.ndarray, " n"] = np.empty(len(values), np.uint64)
+    hashes: np.ndarray = np.empty(len(values), np.uint64)
     for rows in row_blocks(*values.shape):
         rounded = values[rows].astype(np.float32) + np.float32(0)  # 0.0 for -0.0
         words = rounded.astype(np.float64).view(np.uint64)
         hashes[rows] = ((words ^ (words >> np.uint64(32))) * (weights | np.uint64(1))).sum(axis=1)
-    found, first, count = np.unique(hashes, return_index=True, return_counts=True)
-    return found[count == 1], first[count == 1]
+    return hashes
 
 
 def _logits(split: Labelled) -> np.ndarray:
@@ -175,6 +236,6 @@ def _logits(split: Labelled) -> np.ndarray:
     return np.log(np.maximum(split.scores, least, dtype=dtype))
 
 
-def _scalars(fitted: FittedCalibrator) -> dict[str, float]:
+def _scalars(fitted: FittedCalibrator | PairedCalibrator) -> dict[str, float]:
     """The fields of a fitted calibrator that are numbers."""
     return {name: value for name, value in vars(fitted).items() if isinstance(value, int | float)}

@@ -31,3 +31,14 @@ def test_settings():
         checks.check_num_bins(0, 2)
     with pytest.raises(DataError, match="^logits: got 2 examples, expected at least num_bins=3"):
         checks.check_num_bins(3, 2)
+
+
+def test_notes_on_classes():
+    labels = np.array([0, 2, 2])
+    assert checks.notes_on_classes(labels, num_classes=3) == [
+        "1 of 3 classes have no example in the split it was fitted on (1): it has learnt nothing "
+        "of them but their absence"
+    ]
+    (many,) = checks.notes_on_classes(labels, num_classes=9)
+    assert "7 of 9 classes" in many and "(1, 3, 4, 5, 6, ...)" in many
+    assert checks.notes_on_classes(np.arange(3), num_classes=3) == []

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import calib_jax.calibrators
-from calib_jax.calibrators.calibrator import Calibrator, FittedCalibrator
+from calib_jax.calibrators.calibrator import Calibrator, FittedCalibrator, NotingCalibrator
 from calib_jax.core import errors, numerics
 
 FOLDER = pathlib.Path(calib_jax.calibrators.__file__).parent
@@ -116,6 +116,21 @@ def test_the_likelihood_of_the_split_improves(name, seed):
     tempered = CALIBRATORS["TemperatureScaling"]().fit(logits, labels).probs(logits)
     assert nll(tempered, labels) < nll(numerics.softmax(logits), labels) - 0.1
     assert nll(probs, labels) <= nll(tempered, labels) + 1e-8
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_notes_on_absent_classes_where_classes_have_parameters(name):
+    logits, labels = split()
+    noted = {}
+    for case, found in (("all", labels), ("absent", np.minimum(labels, NUM_CLASSES - 2))):
+        config = made(name, len(found))
+        fitted = config.fit(logits, found)
+        noted[case] = config.notes(fitted, found) if isinstance(config, NotingCalibrator) else []
+    arrays = [value for value in vars(fitted).values() if isinstance(value, np.ndarray)]
+    of_classes = any(len(array) in (NUM_CLASSES, NUM_CLASSES + 1) for array in arrays)
+    assert noted["all"] == []
+    assert len(noted["absent"]) == of_classes
+    assert all(f"1 of {NUM_CLASSES} classes have no example" in note for note in noted["absent"])
 
 
 @pytest.mark.parametrize("name", KEEPS_PREDICTIONS)

@@ -3,9 +3,10 @@ import inspect
 import numpy as np
 import pytest
 
-from calib_jax.calibrators.sample_adaptive import zero_shot_range
+from calib_jax.calibrators.sample_adaptive import SampleAdaptiveScaling
 from calib_jax.core.errors import DataError
 
+scaled_to = SampleAdaptiveScaling().scaled
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(20, 5)) * 10
 ZERO_SHOT = RNG.normal(size=(20, 5)) + 20
@@ -15,7 +16,7 @@ ZERO_SHOT = RNG.normal(size=(20, 5)) + 20
 def test_by_loop(dtype):
     logits, zero_shot = LOGITS.astype(dtype), ZERO_SHOT.astype(dtype)
     before = logits.copy()
-    scaled = zero_shot_range(logits, zero_shot)
+    scaled = scaled_to(logits, zero_shot)
     assert scaled.dtype == np.float64
     np.testing.assert_array_equal(logits, before)
     for row, z, s in zip(np.float64(logits), np.float64(zero_shot), scaled, strict=True):
@@ -25,23 +26,23 @@ def test_by_loop(dtype):
 
 
 def test_the_same_model_stays():
-    np.testing.assert_allclose(zero_shot_range(ZERO_SHOT, ZERO_SHOT), ZERO_SHOT, rtol=1e-12)
+    np.testing.assert_allclose(scaled_to(ZERO_SHOT, ZERO_SHOT), ZERO_SHOT, rtol=1e-12)
 
 
 def test_constant_rows_stay_constant():
     constant = np.ones((2, 5))
-    assert (np.ptp(zero_shot_range(constant, ZERO_SHOT[:2]), axis=1) == 0).all()
-    assert (zero_shot_range(LOGITS[:2], constant) == 1).all()
+    assert (np.ptp(scaled_to(constant, ZERO_SHOT[:2]), axis=1) == 0).all()
+    assert (scaled_to(LOGITS[:2], constant) == 1).all()
 
 
 def test_errors():
     bad = ZERO_SHOT.copy()
     bad[0, 3] = np.inf
     with pytest.raises(DataError, match=r"^zero_shot: got inf at \[0, 3\], expected finite"):
-        zero_shot_range(LOGITS, bad)
+        scaled_to(LOGITS, bad)
     with pytest.raises(DataError, match="^logits: got 0 examples, expected at least 1"):
-        zero_shot_range(LOGITS[:0], ZERO_SHOT[:0])
+        scaled_to(LOGITS[:0], ZERO_SHOT[:0])
     # Beneath the run-time shape checks of the tests.
-    unchecked = inspect.unwrap(zero_shot_range)
+    unchecked = inspect.unwrap(SampleAdaptiveScaling.scaled)
     with pytest.raises(DataError, match=r"^zero_shot: got shape \(20, 4\), expected \(20, 5\)"):
-        unchecked(LOGITS, ZERO_SHOT[:, :4])
+        unchecked(SampleAdaptiveScaling(), LOGITS, ZERO_SHOT[:, :4])

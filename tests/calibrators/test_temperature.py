@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+from calib_jax.calibrators.ensemble import EnsembleTemperatureScaling
 from calib_jax.calibrators.temperature import Temperature, TemperatureScaling
 from calib_jax.core import numerics
 from calib_jax.core.errors import ConfigError
@@ -72,6 +73,17 @@ def test_minima_at_infinity_end_at_the_bounds():
     bounded = TemperatureScaling(lowest=2.0, highest=3.0)
     assert bounded.fit(TRUE, LABELS).temperature == pytest.approx(2)
     assert bounded.fit(100 * TRUE, LABELS).temperature == pytest.approx(3)
+
+
+def test_notes_on_the_bounds():
+    for labels, expected in (
+        (TRUE.argmax(axis=1), "the temperature ended at its lowest, 0.001, as where the largest"),
+        (TRUE.argmin(axis=1), "the temperature ended at its highest, 1000, as where the logits"),
+    ):
+        for config in (TemperatureScaling(), EnsembleTemperatureScaling()):
+            (note,) = config.notes(config.fit(TRUE, labels), labels)
+            assert note.startswith(expected)
+    assert TemperatureScaling().notes(Temperature(temperature=2.0), LABELS) == []
 
 
 def test_applied():

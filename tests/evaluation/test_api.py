@@ -1,5 +1,6 @@
 """The suite for the predictions of any framework, against other code and on bad input."""
 
+import inspect
 import json
 
 import hypothesis
@@ -11,6 +12,8 @@ import scipy.special
 import sklearn.metrics
 from hypothesis import strategies
 
+from calib_jax.calibrators.distance_aware import DistanceAwareScale
+from calib_jax.calibrators.sample_adaptive import SampleAdaptiveScaling
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core.errors import CalibJaxError, ConfigError, DataError
 from calib_jax.evaluation.api import evaluate_predictions
@@ -141,6 +144,26 @@ def test_probabilities_and_their_logits_are_one():
     assert temperatures[0] == pytest.approx(temperatures[1], rel=1e-5)
 
 
+def test_calibrators_without_a_fit():
+    zero_shot = split(300, 7)[0]
+    scale = DistanceAwareScale(factor=np.linspace(0.5, 1, 6))
+    got = evaluate_predictions(
+        LOGITS,
+        LABELS,
+        calibrators={"sals": SampleAdaptiveScaling(), "dac": scale},
+        zero_shot={"reported": zero_shot},
+        **QUIET,
+    )
+    for name, logits in (
+        ("sals", SampleAdaptiveScaling().scaled(LOGITS, zero_shot)),
+        ("dac", scale.logits(LOGITS)),
+    ):
+        after = evaluate_predictions(logits, LABELS, **QUIET)["metrics"]["reported"]
+        metrics = got["calibrated"][name]["metrics"]["reported"]
+        assert metrics == pytest.approx({key: after[key] for key in metrics})
+        assert got["calibrated"][name]["fitted_on"] is None
+
+
 def test_arrays_of_any_kind(tmp_path):
     expected = evaluate_predictions(LOGITS, LABELS, **QUIET)
     np.save(tmp_path / "logits.npy", LOGITS)
@@ -217,7 +240,27 @@ COPY = changed(HELD_OUT[0], 3, LOGITS[8])
             ConfigError,
             (LOGITS, LABELS),
             {"calibrators": {"t": TemperatureScaling()}},
-            (r"calibrators: got t, but no calibration split to fit them to"),
+            (r"calibrators: got t, but no calibration split to fit it to"),
+        ),
+        (ConfigError, (LOGITS, LABELS), {"name": "validation"}, r"^name: 'validation' is taken"),
+        (
+            ConfigError,
+            (LOGITS, LABELS),
+            {"calibrators": {"sals": SampleAdaptiveScaling()}, "shifts": {"blur": HELD_OUT}},
+            r"sals needs the pre-trained model's scores of 'reported'",
+        ),
+        (ConfigError, (LOGITS, LABELS), {"zero_shot": {"blurr": LOGITS}}, r"no split 'blurr'"),
+        (
+            DataError,
+            (LOGITS, LABELS),
+            {"zero_shot": {"reported": LOGITS[:, :5]}},
+            r"^zero_shot.reported: got shape \(300, 5\), expected \(300, 6\) as of the split",
+        ),
+        (
+            DataError,
+            (LOGITS, LABELS),
+            {"zero_shot": {"reported": changed(LOGITS, (7, 2), np.nan)}},
+            r"^zero_shot.reported: got nan at \[7, 2\]",
         ),
         (ConfigError, (LOGITS, LABELS), {"num_bins": 0}, r"num_bins: got 0, expected at least 1"),
         (ConfigError, (LOGITS, LABELS), {"num_resamples": 1}, r"num_resamples: got 1, expected at"),
@@ -229,6 +272,26 @@ def test_mistakes_are_named(error, arguments, changes, message):
     with pytest.raises(error, match=message) as caught:
         evaluate_predictions(*arguments, **QUIET | changes)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shifts": [HELD_OUT]}, "shifts: got list, expected pairs by name"),
+        ({"shifts": {"blur": (*HELD_OUT, None)}}, "shifts.blur: got tuple, expected a pair"),
+        ({"calibration": LOGITS}, "calibration: got ndarray, expected a pair"),
+        ({"calibrators": {"x": 3}}, "calibrators.x: got 3 of type int, expected Calibrator"),
+        ({"num_bins": 2.5}, "num_bins: got 2.5 of type float, expected int"),
+        ({"num_bins": True}, "num_bins: got True of type bool, expected int"),
+        ({"num_resamples": 2.5}, "num_resamples: got 2.5 of type float, expected int"),
+        ({"level": "a"}, "level: got 'a' of type str, expected float"),
+    ],
+)
+def test_arguments_of_another_type(changes, message):
+    # Beneath the run-time checks of the tests.
+    unchecked = inspect.unwrap(evaluate_predictions)
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        unchecked(LOGITS, LABELS, **QUIET | changes)
 
 
 @pytest.mark.parametrize("name", ["logits", "labels"])

@@ -1,14 +1,18 @@
 """Calibrators and sets fitted on one split, tried on others."""
 
+import itertools
+import re
+
 import numpy as np
 import pytest
 import scipy.special
 
 from calib_jax.calibrators.conformal import SplitConformal, set_metrics
 from calib_jax.calibrators.histogram import OneVsRestBinning
+from calib_jax.calibrators.sample_adaptive import SampleAdaptiveScaling
 from calib_jax.calibrators.scaling import VectorScaling
 from calib_jax.calibrators.temperature import Temperature, TemperatureScaling
-from calib_jax.core.errors import DataError
+from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.evaluation import posthoc
 from calib_jax.evaluation.labelled import Labelled
 
@@ -29,12 +33,12 @@ CALIBRATORS = {
 
 
 def test_every_calibrator_on_every_split():
-    got = posthoc.calibrated(
-        CALIBRATORS, HELD_OUT, {"id": TEST, "shift": HELD_OUT}, fitted_on="val", num_bins=7
-    )
+    splits = {"validation": HELD_OUT, "id": TEST, "shift": HELD_OUT}
+    got = posthoc.calibrated(CALIBRATORS, splits, num_bins=7)
     assert list(got) == list(CALIBRATORS)
     for name, calibrator in CALIBRATORS.items():
-        assert got[name]["fitted_on"] == "val"
+        assert got[name]["fitted_on"] == "validation"
+        assert list(got[name]["metrics"]) == ["id", "shift"]
         probs = calibrator.fit(HELD_OUT.scores, HELD_OUT.labels).probs(TEST.scores)
         after = Labelled(scores=probs, labels=TEST.labels, kind="probs")
         expected = after.metrics(after.outcomes(num_bins=7), num_bins=7)
@@ -52,6 +56,52 @@ def test_every_calibrator_on_every_split():
     fitted = TemperatureScaling().fit(HELD_OUT.scores, HELD_OUT.labels)
     assert got["temperature"]["parameters"] == {"temperature": fitted.temperature}
     assert got["vector"]["parameters"] == got["histogram"]["parameters"] == {}
+
+
+def test_what_is_not_fitted_here_needs_no_held_out_split():
+    zero_shot = split(200, 5).scores
+    pair = split(200, 1, zero_shot=zero_shot)
+    calibrators = {"sals": SampleAdaptiveScaling(), "two": Temperature(temperature=2.0)}
+    got = posthoc.calibrated(calibrators, {"id": pair})
+    scaled = split(200, 1, scores=SampleAdaptiveScaling().scaled(TEST.scores, zero_shot))
+    for name, after in (("sals", scaled), ("two", split(200, 1, scores=TEST.scores / 2))):
+        expected = after.metrics(after.outcomes())
+        metrics = got[name]["metrics"]["id"]
+        assert metrics == pytest.approx({key: expected[key] for key in metrics})
+        assert got[name]["fitted_on"] is None
+    assert got["two"]["parameters"] == {"temperature": 2.0}
+    with pytest.raises(ConfigError, match="sals needs the pre-trained model's scores of 'id'"):
+        posthoc.calibrated(calibrators, {"id": TEST})
+    with pytest.raises(ConfigError, match="got t, but no calibration split to fit it to"):
+        posthoc.calibrated({"t": TemperatureScaling()}, {"id": TEST})
+
+
+def test_paired_probabilities_are_their_logits():
+    zero_shot = split(200, 5).scores
+    logits = posthoc.apply(SampleAdaptiveScaling(), split(200, 1, zero_shot=zero_shot))
+    probs = {
+        "scores": scipy.special.softmax(TEST.scores, 1),
+        "zero_shot": scipy.special.softmax(zero_shot, 1),
+    }
+    got = posthoc.apply(SampleAdaptiveScaling(), split(200, 1, kind="probs", **probs))
+    softmaxes = [scipy.special.softmax(one.scores, 1) for one in (got, logits)]
+    np.testing.assert_allclose(*softmaxes, atol=1e-5)
+
+
+def test_notes_where_a_fit_rests_on_little():
+    labels = np.minimum(HELD_OUT.labels, 3)
+    right = HELD_OUT.scores.argmax(axis=1)
+    for held_out, expected in (
+        (HELD_OUT, {}),
+        (split(300, 0, labels=labels), {"vector": "class", "histogram": "class"}),
+        (split(300, 0, labels=right), {"temperature": "temperature"}),
+    ):
+        calibrators = CALIBRATORS | {"given": Temperature(temperature=1e-3)}
+        got = posthoc.calibrated(calibrators, {"validation": held_out, "id": TEST})
+        notes = {name: one["notes"] for name, one in got.items() if "notes" in one}
+        assert list(notes) == list(expected)
+        for name, (note,) in notes.items():
+            assert expected[name] in note and "\n" not in note
 
 
 def test_logits_stay_logits_whose_likelihoods_are_finite():
@@ -114,9 +164,45 @@ def test_the_first_shared_row_is_named(dtype):
         posthoc.check_disjoint(first.astype(np.float64), second.astype(np.float32), names=NAMES)
 
 
-def test_a_row_that_is_there_twice_tells_no_example_from_another():
-    certain = np.tile([1.0, 0.0], (4, 1))
-    posthoc.check_disjoint(certain, certain[:1], names=NAMES)
-    posthoc.check_disjoint(np.zeros((1, 2)), np.array([[-0.0, 0.0]] * 2), names=NAMES)
-    with pytest.raises(DataError, match=r"row \[0\] what logits has in row \[0\]"):
-        posthoc.check_disjoint(np.zeros((1, 2)), np.array([[-0.0, 0.0]]), names=NAMES)
+def rows_of(num_examples, seed, c=3):
+    return np.random.default_rng(seed).normal(size=(num_examples, c)).astype(np.float32)
+
+
+def shared_row(held_out, reported):
+    """The numbers of the pair that is named, or None."""
+    try:
+        posthoc.check_disjoint(held_out, reported, names=NAMES)
+    except DataError as error:
+        return tuple(int(number) for number in re.findall(r"\[(\d+)\]", str(error)))
+
+
+@pytest.mark.parametrize(("held_times", "times"), [(1, 2), (2, 1), (1, 5), (2, 2), (3, 2)])
+def test_concatenation_hides_no_copy(held_times, times):
+    copied = rows_of(100, 0)
+    held_out, reported = np.tile(copied, (held_times, 1)), np.tile(copied, (times, 1))
+    assert shared_row(held_out, reported) == (0, 0)
+    # Nor does it among other examples.
+    both = np.concatenate([rows_of(30, 1), held_out]), np.concatenate([rows_of(90, 2), reported])
+    assert shared_row(*both) == (30, 90)
+
+
+def test_predictions_of_certainty_are_no_copies_and_hide_none():
+    rng = np.random.default_rng(0)
+    certain = [np.eye(10, dtype=np.float32)[rng.integers(10, size=n)] for n in (40, 300, 1)]
+    for held_out, reported in itertools.permutations(certain, 2):
+        assert shared_row(held_out, reported) is None
+    beside = [
+        np.concatenate([one, scipy.special.softmax(rows_of(200, i, c=10), axis=1)])
+        for i, one in enumerate(certain)
+    ]
+    assert shared_row(*beside[:2]) is None
+    beside[1][310] = beside[0][50]
+    assert shared_row(*beside[:2]) == (50, 310)
+    assert shared_row(np.zeros((1, 2)), np.array([[-0.0, 0.0]])) == (0, 0)
+
+
+def test_rows_that_are_equal_by_chance_are_no_copies():
+    twice = np.tile(rows_of(5, 9), (2, 1))
+    held_out, reported = (np.concatenate([twice, rows_of(11, seed)]) for seed in (1, 2))
+    assert shared_row(held_out, reported) is None
+    assert shared_row(held_out[:19], reported) == (0, 0)  # of 19 most
