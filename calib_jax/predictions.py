@@ -5,6 +5,7 @@ import importlib
 import pathlib
 import time
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ class PredictionFiles:
 
     A file `x.npz` holds `labels`, and `logits` or `probs`. `x_logits.npy` (or `x_probs.npy`) lies
     beside `x_labels.npy`, and is memory-mapped. `x.parquet` has the columns `label`, and `logits`,
-    a list in each row, or `logit_0`, `logit_1` ...; `prob` stands for `logit` there too.
+    a list in each row, or `logit_0`, `logit_1` ...; `prob` stands for `logit` there too. A path may
+    begin with `~`.
 
     Attributes:
         name: A word.
@@ -42,8 +44,10 @@ class PredictionFiles:
             the ID split, the others are shifts.
         calibration: The path of the split that calibrators are fitted on, reported nowhere; empty:
             nothing is calibrated.
-        calibrators: By name.
-        class_names: For the mistakes; none: numbers.
+        calibrators: By name; those that need a second model's predictions are for
+            `evaluate_predictions` alone.
+        class_names: For the mistakes, with commas between, or the path of a text file with one on
+            each line; empty: numbers.
         num_resamples: Of the bootstrap intervals; 0: none.
         level: Of the intervals.
     """
@@ -56,7 +60,7 @@ class PredictionFiles:
     calibrators: dict[str, Calibrator] = dataclasses.field(
         default_factory=lambda: {"temperature": TemperatureScaling()}
     )
-    class_names: tuple[str, ...] = ()
+    class_names: str = ""
     num_resamples: int = 1000
     level: float = 0.95
 
@@ -75,13 +79,31 @@ class PredictionFiles:
                     f"reported: got the name {name!r} in {self.reported!r}, expected distinct "
                     f"names other than {VALIDATION!r}. Set it as in test=a.npz,blurred=b.npz."
                 )
-            paths[name] = pathlib.Path(path)
+            paths[name] = pathlib.Path(path).expanduser()
         return paths
+
+    def names(self) -> tuple[str, ...]:
+        """The class names.
+
+        Raises:
+            ConfigError: There is no such file, or it is no text.
+        """
+        path = pathlib.Path(self.class_names).expanduser()
+        if path.suffix != ".txt":
+            return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
+        try:
+            return tuple(filter(None, map(str.strip, path.read_text("utf-8").splitlines())))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"class_names: {path} cannot be read ({error}). Write one name on each line, or "
+                "set them as in cat,dog."
+            ) from None
 
     def validate(self) -> None:
         """Raises a ConfigError for a setting of another type, or names that do not tell splits."""
         settings.check_types(self, PredictionFiles, "config")
         self.paths()
+        self.names()
 
 
 def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, Any]:
@@ -97,8 +119,14 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
     (id_name, id_path), *others = paths.items()
     kind, given = read_predictions(id_path)
     shifts = {name: _same_kind(other, kind) for name, other in others}
-    held_out = _same_kind(pathlib.Path(config.calibration), kind) if config.calibration else None
-    described = settings.to_dict(config)
+    held_out = None
+    if config.calibration:
+        held_out = _same_kind(pathlib.Path(config.calibration).expanduser(), kind)
+    splits = {id_name: given, **shifts, **({VALIDATION: held_out} if held_out else {})}
+    # A path alone does not tell the predictions.
+    checksums = {name: _checksum(*arrays) for name, arrays in splits.items()}
+    described = settings.to_dict(config) | {"predictions_crc32": checksums}
+    class_names = config.names()
     with Workdir(path).opened(described) as workdir:
         record = evaluate_predictions(
             *given,
@@ -106,22 +134,21 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
             probs=kind == "probs",
             calibration=held_out,
             shifts=shifts,
-            class_names=config.class_names or None,
+            class_names=class_names or None,
             calibrators=None if held_out is None else config.calibrators,
             num_resamples=config.num_resamples,
             level=config.level,
         )
         workdir.claim(described)
-        splits = {id_name: given, **shifts, **({VALIDATION: held_out} if held_out else {})}
         sizes = {name: len(labels) for name, (_, labels) in splits.items()}
         results = collect(
             [{"method": config.model, "seed": 0, **record}],
             {"id": id_name, "shifts": list(shifts), "near": [], "far": [], "num_examples": sizes},
             name=config.name,
             title=config.title,
-            class_names=config.class_names,
+            class_names=class_names,
             seeds=(0,),
-            tuned_on="unknown",
+            tuned_on="",
             config=described,
             wall_seconds=time.monotonic() - start,
         )
@@ -150,7 +177,7 @@ def read_predictions(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.nda
         raise ConfigError(f"{path}: there is no such file. Correct the path.")
     try:
         return readers[path.suffix](path)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataError | ConfigError):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -164,9 +191,16 @@ def _same_kind(path: pathlib.Path, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
     return arrays
 
 
+def _checksum(scores: np.ndarray, labels: np.ndarray) -> int:
+    checksum = 0
+    for array in (scores, labels):
+        checksum = zlib.crc32(array.ravel(order="K").view(np.uint8).data, checksum)
+    return checksum
+
+
 def _read_npy(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
-    kind = _kind_of(path, [part for part in KINDS if part in path.stem])
-    labels = path.with_name(path.name.replace(kind, "labels"))
+    kind = _kind_of(path, [path.stem.rpartition("_")[2]])
+    labels = path.with_name(f"{path.stem.removesuffix(kind)}labels.npy")
     if not labels.is_file():
         raise ConfigError(f"{path}: its labels are missing, expected {labels.name} beside it.")
     return kind, (np.load(path, mmap_mode="r"), np.load(labels))
@@ -190,6 +224,10 @@ def _read_parquet(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarra
     names = table.column_names
     kind = _kind_of(path, [{"logit_0": "logits", "prob_0": "probs"}.get(n, n) for n in names])
     _check_has(path, "label", names)
+    empty = [name for name in names if table.column(name).null_count]
+    if empty or not table.num_rows:
+        what = f"the column {empty[0]!r} has entries that are null" if empty else "it has no rows"
+        raise DataError(f"{path}: {what}. Write a number in every row.")
     labels = table.column("label").to_numpy()
     if kind in names:
         return kind, (np.stack(table.column(kind).to_numpy()), labels)

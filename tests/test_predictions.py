@@ -71,12 +71,38 @@ def test_the_command(files, capsys):
     assert main.main(arguments) == 0  # again, from the files
     assert main.main([*arguments, "--config.model=vit"]) == 2
     assert "model: 'resnet' -> 'vit'" in capsys.readouterr().err
+    logits, labels = split(3)
+    np.savez(files / "blur.npz", logits=logits, labels=labels)
+    assert main.main(arguments) == 2
+    assert "1 fields differ: predictions_crc32.out of focus: " in capsys.readouterr().err
 
 
 def test_one_file_alone(files):
     config = PredictionFiles(reported=f"{files}/clean.npz", num_resamples=0)
     (run,) = run_predictions(config, files / "run")["runs"]
     assert "calibrated" not in run and "intervals" not in run
+
+
+def test_class_names_and_a_path_from_home(files, monkeypatch):
+    monkeypatch.setenv("HOME", str(files))
+    (files / "names.txt").write_text("ant\nbee, wild\n\ncat\ndog\n")
+    for class_names, expected in (
+        ("ant, bee,cat,dog", ("ant", "bee", "cat", "dog")),
+        ("~/names.txt", ("ant", "bee, wild", "cat", "dog")),
+    ):
+        config = PredictionFiles(
+            reported="~/clean.npz",
+            calibration="~/held_out.npz",
+            num_resamples=0,
+            class_names=class_names,
+        )
+        results = run_predictions(config, files / f"run_{len(class_names)}")
+        assert results["class_names"] == list(expected)
+        (run,) = results["runs"]
+        assert {mistake["label"] for mistake in run["mistakes"]["clean"]} <= set(expected)
+    absent = PredictionFiles(reported="a.npz", class_names="names_of.txt")
+    with pytest.raises(ConfigError, match=r"class_names: names_of.txt cannot be read .*cat,dog"):
+        absent.validate()
 
 
 def parquet_of(path, **columns):
@@ -90,12 +116,15 @@ def test_every_format_gives_the_arrays(tmp_path):
     np.savez(tmp_path / "a.npz", probs=PROBS, labels=LABELS)
     np.save(tmp_path / "test_logits.npy", LOGITS)
     np.save(tmp_path / "test_labels.npy", LABELS)
+    np.save(tmp_path / "probs_run_logits.npy", LOGITS)
+    np.save(tmp_path / "probs_run_labels.npy", LABELS)
     parquet_of(tmp_path / "lists.parquet", probs=list(PROBS), label=LABELS)
     singles = {f"logit_{k}": LOGITS[:, k] for k in (1, 0, 3, 2)}
     parquet_of(tmp_path / "singles.parquet", label=LABELS, **singles)
     for name, kind, scores in (
         ("a.npz", "probs", PROBS),
         ("test_logits.npy", "logits", LOGITS),
+        ("probs_run_logits.npy", "logits", LOGITS),
         ("lists.parquet", "probs", PROBS),
         ("singles.parquet", "logits", LOGITS),
     ):
@@ -114,6 +143,12 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, monkeypatch):
     np.save(tmp_path / "my_logits.npy", LOGITS)
     np.save(tmp_path / "scores.npy", LOGITS)
     (tmp_path / "broken.npz").write_bytes(b"PK no")
+    np.savez_compressed(tmp_path / "bent.npz", logits=LOGITS, labels=LABELS)
+    packed = bytearray((tmp_path / "bent.npz").read_bytes())
+    packed[60:90] = bytes(30)
+    (tmp_path / "bent.npz").write_bytes(packed)
+    parquet_of(tmp_path / "null.parquet", label=[0, None], logits=[[1.0, 2.0], [1.0, 2.0]])
+    parquet_of(tmp_path / "rowless.parquet", label=LABELS[:0], logit_0=LOGITS[:0, 0])
     (tmp_path / "broken.parquet").write_bytes(b"PAR?")
     parquet_of(tmp_path / "gap.parquet", label=LABELS, logit_0=LOGITS[:, 0], logit_2=LOGITS[:, 1])
     parquet_of(tmp_path / "ragged.parquet", label=[0, 1], logits=[[1.0, 2.0], [1.0]])
@@ -128,6 +163,9 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, monkeypatch):
         ("my_logits.npy", ConfigError, "its labels are missing, expected my_labels.npy beside it"),
         ("scores.npy", DataError, "scores.npy: got neither logits nor probs"),
         ("broken.npz", DataError, "broken.npz: cannot be read"),
+        ("bent.npz", DataError, r"bent.npz: cannot be read \(.*Write it again"),
+        ("null.parquet", DataError, "the column 'label' has entries that are null. Write a number"),
+        ("rowless.parquet", DataError, "rowless.parquet: it has no rows. Write a number in every"),
         ("broken.parquet", DataError, "broken.parquet: cannot be read"),
         ("gap.parquet", DataError, "gap.parquet: got no 'logit_1', only label, logit_0, logit_2"),
         ("ragged.parquet", DataError, "ragged.parquet: cannot be read .*same shape"),
