@@ -10,7 +10,7 @@ import pathlib
 
 from calib_jax.classifiers.exported import ExportedHead
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, read_head
-from calib_jax.data.datasets import cifar10, cifar10_shifts, imagenet
+from calib_jax.data.datasets import cifar10, cifar10_1, cifar10_c, imagenet
 from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.evaluate import Evaluation
 from calib_jax.experiment import Experiment, Stage
@@ -22,7 +22,7 @@ from calib_jax.training.loop import Training
 def data(name: str) -> tuple[Evaluation, tuple[str, ...]]:
     """What is tested on, and the class names; none: the data set's own."""
     if name == "cifar10":
-        shifts = {"cifar10.1": cifar10_shifts.resampled(), **cifar10_shifts.corrupted()}
+        shifts = {"cifar10.1": cifar10_1.test(), **cifar10_c.corrupted()}
         evaluation = Evaluation(
             id_name=name,
             id_split=cifar10.test(),
@@ -35,7 +35,10 @@ def data(name: str) -> tuple[Evaluation, tuple[str, ...]]:
         found = {"imagenet": imagenet.shifts, "imagenet_c": imagenet.corrupted}.get(name, dict)()
         id_split = imagenet.real() if name == "imagenet_real" else imagenet.validation()
         templates = imagenet.TEMPLATES
-        evaluation = Evaluation(id_name=name, id_split=id_split, shifts=found, templates=templates)
+        id_name = "imagenet" if name == "imagenet_c" else name
+        evaluation = Evaluation(
+            id_name=id_name, id_split=id_split, shifts=found, templates=templates
+        )
         return evaluation, imagenet.CLASS_NAMES
     split = Split(name=name, split="test")
     return Evaluation(id_name=name, id_split=split, templates=("a photo of a {}.",)), ()

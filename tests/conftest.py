@@ -1,9 +1,12 @@
-"""Eight simulated devices, run-time shape checks, golden files, a tiny model and tiny data."""
+"""Eight simulated devices, run-time shape checks, golden files; a tiny model, data, archives."""
 
 import functools
+import io
 import os
 import pathlib
+import tarfile
 import tempfile
+import zipfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
@@ -199,5 +202,39 @@ def tiny_experiment(tiny_data):
             "data_dir": str(tiny_data),
         }
         return Experiment(**{**fields, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pack():
+    """A function that writes files, {name: bytes}, to a .zip, a .tar or a folder."""
+
+    def write(path, files):
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path, "w") as zipped:
+                for name, data in files.items():
+                    zipped.writestr(name, data)
+        elif path.suffix == ".tar":
+            with tarfile.open(path, "w") as tarred:
+                for name, data in files.items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    tarred.addfile(member, io.BytesIO(data))
+        else:
+            for name, data in files.items():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (path / name).write_bytes(data)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """A function that makes a PNG of one shade."""
+
+    def make(shade, side=4):
+        return record.png_bytes(np.full((side, side, 3), shade, np.uint8))
 
     return make

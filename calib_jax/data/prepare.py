@@ -26,20 +26,7 @@ from calib_jax.data.builders.imagenet_real import imagenet_real
 from calib_jax.data.builders.objectnet import objectnet
 from calib_jax.data.datasets import pacs
 from calib_jax.data.datasets.imagenet import WORDNET_IDS
-
-OFFICIAL_ARCHIVES = {
-    "image_folder/NAME": "any folder, .zip or .tar of .../CLASS/FILE or .../SPLIT/CLASS/FILE",
-    "imagenet_a": "imagenet-a.tar of github.com/hendrycks/natural-adv-examples",
-    "imagenet_c": "blur.tar, digital.tar, noise.tar, weather.tar of zenodo.org/records/2235448",
-    "imagenet_r": "imagenet-r.tar of github.com/hendrycks/imagenet-r",
-    "imagenet_real": "ILSVRC2012_img_val.tar of image-net.org, with real.json beside it",
-    "imagenet_sketch": "ImageNet-Sketch.zip of github.com/HaohanWang/ImageNet-Sketch",
-    "imagenet_v2/matched-frequency": "what imagenetv2-matched-frequency.tar.gz of "
-    "huggingface.co/datasets/vaishaal/ImageNetV2 unpacks to",
-    "objectnet": "what objectnet-1.0.zip of objectnet.dev unpacks to",
-    "pacs": "PACS.zip of domaingeneralization.github.io",
-}
-"""What our builders read, without TensorFlow. TFDS has four of them too, and downloads those."""
+from calib_jax.data.official import OFFICIAL_ARCHIVES
 
 
 def prepare(
@@ -170,6 +157,14 @@ def _reason(error: BaseException) -> str:
     return " ".join((str(error).strip() or type(error).__name__).split())[:300].rstrip(".")
 
 
+def _path(text: str) -> pathlib.Path:
+    """The shell leaves the ~ of --archive=~/x alone."""
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise argparse.ArgumentTypeError(f"got {text}, but there is no such user") from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of the command: 0, or that of an error whose one line it has printed."""
     parser = argparse.ArgumentParser(
@@ -177,11 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Writes a data set as ArrayRecord. docs/datasets.md has a command for each.",
     )
     parser.add_argument("name", help="a data set, such as objectnet, cifar10 or domainnet/sketch")
-    parser.add_argument("--data_dir", type=pathlib.Path, required=True, help="folder to write to")
-    parser.add_argument("--archive", type=pathlib.Path, help="what to read: folder, .zip or .tar")
+    parser.add_argument("--data_dir", type=_path, required=True, help="folder to write to")
+    parser.add_argument("--archive", type=_path, help="what to read: folder, .zip or .tar")
     options = parser.parse_args(arguments)
     try:
-        for builder in prepare(options.name, options.data_dir.expanduser(), options.archive):
+        for builder in prepare(options.name, options.data_dir, options.archive):
             for split, info in builder.info.splits.items():
                 print(f"{builder.info.full_name}: {info.num_examples:,} images in split {split}")
     except CalibJaxError as error:

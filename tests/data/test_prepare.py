@@ -10,7 +10,8 @@ from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.data.datasets import imagenet
 from calib_jax.data.datasets.imagenet import CLASS_NAMES
 from calib_jax.data.datasets.prepared import ImageSplit
-from calib_jax.data.prepare import OFFICIAL_ARCHIVES, main, prepare
+from calib_jax.data.official import OFFICIAL_ARCHIVES
+from calib_jax.data.prepare import main, prepare
 
 
 @pytest.fixture
@@ -116,6 +117,41 @@ def test_an_error_is_one_line_and_an_exit_code(tmp_path, capsys):
         "calib_jax: error: objectnet: it is read from what objectnet-1.0.zip of objectnet.dev "
         "unpacks to. Pass its path as --archive=PATH.\n"
     )
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in OFFICIAL_ARCHIVES if "NAME" not in name] + ["image_folder/pets"]
+)
+def test_a_wrong_archive_is_one_line(tmp_path, capsys, name):
+    """One `archive`, one reason, one thing to do."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("text")
+    for archive in ("missing", "empty", "text"):
+        options = [f"--data_dir={tmp_path / 'data'}", f"--archive={tmp_path / archive}"]
+        assert main([name, *options]) in (1, 2)
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.count("\n") == 1 and ".. " not in printed.err, printed.err
+        assert printed.err.count(str(tmp_path)) == 1, printed.err
+        assert not (tmp_path / "data").exists()
+
+
+def test_a_home_folder_is_found(pack, picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pack(tmp_path / "pets", {"dog/a.png": picture(1)})
+    assert main(["image_folder/pets", "--data_dir=~/data", "--archive=~/pets"]) == 0
+    assert (tmp_path / "data" / "image_folder" / "pets" / "1.0.0" / "features.json").exists()
+    with pytest.raises(SystemExit):
+        main(["image_folder/pets", "--data_dir=x", "--archive=~no_such_user/pets"])
+    message = "error: argument --archive: got ~no_such_user/pets, but there is no such user"
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_is_logged(pack, picture, tmp_path, caplog):
+    archive = pack(tmp_path / "fog.tar", {"fog/1/n01440764/a.JPEG": picture(1)})
+    prepare("imagenet_c", tmp_path, archive)
+    prepare("image_folder/fog", tmp_path, pack(tmp_path / "fog", {"dog/a.png": picture(1)}))
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("name", [*OFFICIAL_ARCHIVES, "image_folder/pets"])

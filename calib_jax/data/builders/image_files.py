@@ -62,10 +62,15 @@ class ImageFiles(record.RecordBuilder):
         self.name, _, config = name.partition("/")
         self._splits, self._class_names, self._read = dict(splits), list(class_names), read
         self._description = description
-        super().__init__(
-            config=tfds.core.BuilderConfig(name=config) if config else None,
-            data_dir=str(data_dir),
-        )
+        self._config = tfds.core.BuilderConfig(name=config) if config else None
+        super().__init__(config=self._config, data_dir=str(data_dir))
+
+    def get_builder_config(
+        self, name: str, version: str | None = None
+    ) -> tfds.core.BuilderConfig | None:
+        """The config that it was made with; TFDS warns of one that it does not find here."""
+        del name, version
+        return self._config
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {

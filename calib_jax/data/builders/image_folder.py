@@ -26,7 +26,7 @@ def image_folder(
     The folder of an image is its class. The folder above is its split, if there are several such
     folders (`train` and `val`; or domains: `photo`, `sketch`) or it is one of SPLITS; else the
     split is `test`. Ids are `SPLIT_CLASS_FILE`, without the file's suffix unless two
-    differ in it alone; classes are those of all splits, sorted.
+    differ in it alone; classes are those of all splits, or all of `class_of`, sorted.
 
     Args:
         name: Of the data set.
@@ -66,7 +66,7 @@ def image_folder(
     return ImageFiles(
         name,
         splits,
-        class_names=sorted({names[folder] for folder in folders}),
+        class_names=sorted(set(names.values())),
         read=archive.read,
         description=f"The images of {archive.path.name}; their folders are the classes.",
         data_dir=data_dir,

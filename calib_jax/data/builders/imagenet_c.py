@@ -11,8 +11,10 @@ import re
 from calib_jax.core.errors import DataError
 from calib_jax.data.builders.archives import Archive
 from calib_jax.data.builders.image_files import ImageFile, ImageFiles, images_of
+from calib_jax.data.datasets.imagenet import WORDNET_IDS
 
 _PATH = re.compile(r"(?:.*/)?(?P<corruption>[a-z_]+)/(?P<severity>[1-5])/(?P<id>n\d{8})/[^/]+")
+_IDS = frozenset(WORDNET_IDS)
 
 
 def imagenet_c(archive: Archive, data_dir: pathlib.Path) -> list[ImageFiles]:
@@ -24,12 +26,12 @@ def imagenet_c(archive: Archive, data_dir: pathlib.Path) -> list[ImageFiles]:
         data_dir: Folder to write to.
 
     Raises:
-        DataError: An image lies elsewhere.
+        DataError: An image lies elsewhere, or in a folder that is no class of ImageNet-1k.
     """
     files: dict[str, list[ImageFile]] = {}
     for path in images_of(archive):
         found = _PATH.fullmatch(path)
-        if found is None:
+        if found is None or found["id"] not in _IDS:
             raise DataError(
                 f"archive {archive.path}: got {path}, expected CORRUPTION/SEVERITY/WORDNET_ID/FILE "
                 "as in ImageNet-C's blur.tar. Pass an official archive."
@@ -41,7 +43,7 @@ def imagenet_c(archive: Archive, data_dir: pathlib.Path) -> list[ImageFiles]:
         ImageFiles(
             f"imagenet_c/{copy}",
             {"test": files[copy]},
-            class_names=sorted({file.label for file in files[copy]}),
+            class_names=WORDNET_IDS,  # all, even if only some were unpacked
             read=archive.read,
             description=f"ImageNet-C: {copy}.",
             data_dir=data_dir,

@@ -87,8 +87,9 @@ def _ids_of_folders(archive: Archive) -> dict[str, str]:
 
 
 def _table(archive: Archive, file: str) -> dict[str, Any]:
+    text = archive.read(archive.only(file))
     try:
-        table: dict[str, Any] = json.loads(archive.read(archive.only(file)))
+        table: dict[str, Any] = json.loads(text)
     except ValueError as error:
         raise DataError(
             f"archive {archive.path}: {file} cannot be read: {error}. Download it again."

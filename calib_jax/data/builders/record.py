@@ -39,10 +39,14 @@ def png_bytes(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
 
 
 class RecordBuilder(tfds.core.GeneratorBasedBuilder):
-    """Base of our builders: ArrayRecord files, nothing to download."""
+    """Base of our builders: ArrayRecord files, nothing to download; none is a data set of TFDS."""
 
     # TFDS would look for download checksums with a package it does not install (4.9.10).
     url_infos = None
+
+    def __init_subclass__(cls) -> None:
+        """Keeps TFDS from listing it: its name alone, without what it reads, prepares nothing."""
+        super().__init_subclass__(skip_registration=True)
 
     def __init__(self, *, file_format: str = "array_record", **kwargs: Any) -> None:
         """A builder; the other keywords are those of the TFDS base class."""

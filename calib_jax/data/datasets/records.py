@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from calib_jax.core.errors import ConfigError, DataError, nearest
 from calib_jax.data.images import Pixels, decode
+from calib_jax.data.official import command
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -254,6 +255,7 @@ class RecordSplit:
 
 
 def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetBuilder:
+    data_dirs = [data_dir.expanduser() for data_dir in data_dirs]
     for data_dir in data_dirs:
         folder = data_dir / split.name
         versions = [path.parent for path in folder.glob("*/features.json") if _is_prepared(path)]
@@ -272,10 +274,13 @@ def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetB
         for path in data_dir.glob("**/features.json")
         if _is_prepared(path)
     )
+    prepare = command(split.name, data_dirs[-1])
     raise ConfigError(
         f"data set {split.name!r}: no prepared TFDS folder in {' or '.join(map(str, data_dirs))}."
-        f"{nearest(split.name, known)} Found there: {', '.join(known[:12]) or 'nothing'}. "
-        "Set --config.data_dir to the folder that holds it."
+        f"{'' if prepare else nearest(split.name, known)} "
+        f"Found there: {', '.join(known[:12]) or 'nothing'}. "
+        f"{f'Run {prepare}, or set' if prepare else 'Set'} --config.data_dir to the folder that "
+        "holds it."
     )
 
 

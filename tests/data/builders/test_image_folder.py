@@ -76,8 +76,10 @@ def test_the_layout_of_pacs(pack, picture, tmp_path):
 
 def test_classes_by_another_name(pack, picture, tmp_path):
     archive = pack(tmp_path / "x", {"10/a.png": picture(1), "9/a.png": picture(2)})
-    written(archive, tmp_path, class_of={"9": "nine", "10": "ten"})
+    written(archive, tmp_path, class_of={"9": "nine", "10": "ten", "11": "eleven"})
     assert rows(tmp_path, "test") == [("test_10_a", "ten", 1), ("test_9_a", "nine", 2)]
+    images = ImageSplit(Split(name="image_folder/tiny"), [tmp_path], image_size=4)
+    assert images.label_names == ("eleven", "nine", "ten")  # also those without an image
     with (
         open_archive(archive) as opened,
         pytest.raises(DataError, match=r"got the folder '9', which is no class of x\. Pass the of"),

@@ -27,10 +27,12 @@ def test_every_corruption_and_severity_is_a_data_set(pack, picture, tmp_path):
     images = ImageSplit(split, [tmp_path], image_size=4, class_names=imagenet.CLASS_NAMES)
     assert images.labels().tolist() == [0, 837]
     assert [int(images.image(index)[0, 0, 0]) for index in range(2)] == [31, 32]
+    assert images.groups is None and images.absent == ()  # as of the whole archive
 
 
-def test_another_layout(pack, picture, tmp_path):
-    archive = pack(tmp_path / "x.tar", {"fog/6/n01440764/1.JPEG": picture(1)})
-    message = r"got fog/6/n01440764/1.JPEG, expected CORRUPTION/SEVERITY/WORDNET_ID/FILE as in Ima"
+@pytest.mark.parametrize("path", ["fog/6/n01440764/1.JPEG", "fog/5/n00000001/1.JPEG"])
+def test_another_layout(pack, picture, tmp_path, path):
+    archive = pack(tmp_path / "x.tar", {path: picture(1)})
+    message = rf"got {path}, expected CORRUPTION/SEVERITY/WORDNET_ID/FILE as in Ima"
     with open_archive(archive) as opened, pytest.raises(DataError, match=message):
         imagenet_c(opened, tmp_path)

@@ -56,3 +56,9 @@ def test_write_is_quiet_and_repeatable(tmp_path, capsys):
     assert ThreeDots(data_dir=str(tmp_path)).is_written()
     rows = tfds.builder_from_directory(builder.data_dir).as_data_source("test")
     assert [int(row["image"].mean()) for row in rows] == [0, 1, 2]
+
+
+def test_none_is_a_data_set_of_tfds():
+    known = tfds.list_builders(with_community_datasets=False)
+    assert "cifar10" in known
+    assert not {"three_dots", "record_builder", "image_files"} & set(known)

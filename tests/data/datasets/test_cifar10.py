@@ -48,5 +48,6 @@ def test_corrupted_copies_of_the_real_test_images(shared, tmp_path):
 
 def test_a_missing_folder_is_named(tmp_path):
     corrupted = cifar10.CorruptedTest(corruptions=("contrast",))
-    with pytest.raises(ConfigError, match=r"'cifar10': no prepared .* Set --config\.data_dir"):
+    message = r"'cifar10': no prepared .* Run python -m calib_jax.data.prepare cifar10 .*, or set"
+    with pytest.raises(ConfigError, match=message):
         corrupted(tmp_path, tmp_path)

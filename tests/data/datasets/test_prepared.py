@@ -233,8 +233,12 @@ def test_a_missing_folder_names_the_nearest_and_where_it_looked(tiny_data, tmp_p
 
 
 def test_an_empty_data_dir(tmp_path):
-    with pytest.raises(ConfigError, match=r"Found there: nothing\. Set --config\.data_dir"):
+    command = re.escape(f"python -m calib_jax.data.prepare cifar10 --data_dir={tmp_path}")
+    message = rf"Found there: nothing\. Run {command}, or set --config\.data_dir to the folder that"
+    with pytest.raises(ConfigError, match=message):
         ImageSplit(Split(name="cifar10"), [tmp_path], image_size=8)
+    with pytest.raises(ConfigError, match=r"Found there: nothing\. Set --config\.data_dir"):
+        ImageSplit(Split(name="my_pets"), [tmp_path], image_size=8)
 
 
 @pytest.mark.parametrize("split", ["tset", "tset[:3]", "train+test"])

@@ -1,6 +1,7 @@
 """Parts of a split: shares by a hash of the ids, and classes left out."""
 
 import hashlib
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import tensorflow_datasets as tfds
 from calib_jax.core.errors import ConfigError
 from calib_jax.data.builders import record
 from calib_jax.data.datasets.prepared import ImageSplit
-from calib_jax.data.datasets.records import RecordSplit, Split, id_position
+from calib_jax.data.datasets.records import NumberedSplit, RecordSplit, Split, id_position
 
 CUTS = (0.0, 0.3, 0.35, 0.8, 1.0)
 NAMES = [f"photo_{number}" for number in range(40)]
@@ -145,3 +146,25 @@ def test_nothing_is_left(named_data, choice):
     message = r"^data set named\[test\], (ids|without) .*: it is empty\. Choose more of it\."
     with pytest.raises(ConfigError, match=message):
         RecordSplit(Split(name="named", split="test", **choice), [named_data[0]])
+
+
+@pytest.mark.parametrize(
+    ("own_names", "class_names", "message"),
+    [
+        (
+            ("red", "1"),
+            ("a", "b"),
+            r"got the class 'red', expected numbers\. Name the split by Spl",
+        ),
+        (("0", "1"), ("a", "b", "c"), r"got 3 class names, expected 2\. Correct class_names\."),
+    ],
+)
+def test_classes_that_are_no_numbers_or_others(own_names, class_names, message):
+    with pytest.raises(ConfigError, match=rf"^data set x\[test\]: {message}"):
+        NumberedSplit(name="x").label_map(own_names, class_names, "x[test]")
+
+
+def test_a_data_dir_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Named(data_dir=str(tmp_path / "data")).write()
+    assert len(RecordSplit(Split(name="named"), [pathlib.Path("~/data")])) == 40

@@ -1,7 +1,6 @@
-"""CIFAR-10.1 and CIFAR-10-C as published; TFDS numbers the classes of both."""
+"""CIFAR-10-C as published; TFDS numbers its classes."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from calib_jax.data.datasets.records import NumberedSplit, Split
 
@@ -23,11 +22,6 @@ CORRUPTIONS = (
     "jpeg_compression",
 )
 """The 15 of CIFAR-10-C's benchmark, as TFDS calls them; it has four more."""
-
-
-def resampled(version: Literal["v4", "v6"] = "v6") -> NumberedSplit:
-    """CIFAR-10.1 (Recht et al., arXiv 1806.00451): v6 has 2,000 images, as many of every class."""
-    return NumberedSplit(name=f"cifar10_1/{version}")
 
 
 def corrupted(
