@@ -135,8 +135,8 @@ def ranking(runs: Runs, key: str) -> list[dict[str, Any]]:
     """The methods by their mean, the best first; equal means keep the order of the records.
 
     Each with `mean`, `std`, `rank` (1 + the number of better means), the paired `difference` to
-    the first, and `may_be_best`: the interval of that difference does not exclude 0. A method
-    without the number is left out.
+    the first, and `may_be_best`: the interval of that difference does not exclude 0; None where
+    there is no interval. A method without the number is left out.
 
     Raises:
         ConfigError: The summary has no number of this name.
@@ -156,14 +156,16 @@ def ranking(runs: Runs, key: str) -> list[dict[str, Any]]:
             **stat(values[method].values())._asdict(),
             "rank": 1 + sum(gain > gains[method] for gain in gains.values()),
             "difference": difference,
-            "may_be_best": verdict(difference, key) != "worse",
+            "may_be_best": None
+            if method != order[0] and difference["low"] is None
+            else verdict(difference, key) != "worse",
         }
         for method, difference in differences.items()
     ]
 
 
 def best_methods(runs: Runs, key: str) -> list[str]:
-    """The method with the best mean, then those whose difference to it may be 0, best first.
+    """The method with the best mean, then those that its interval does not tell apart from it.
 
     Empty where no method has the number.
 

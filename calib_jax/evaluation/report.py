@@ -13,6 +13,7 @@ from calib_jax.evaluation import (
     report_examples,
     report_export,
     report_html,
+    report_intervals,
     report_posthoc,
     report_sections,
     report_shifts,
@@ -73,11 +74,7 @@ def _page(
             "What calibration repairs",
             report_posthoc.calibrated(results) + report_posthoc.conformal(results),
         ),
-        "examples": (
-            "What the models saw",
-            report_examples.examples(results, examples)
-            + report_examples.mistakes(results, examples),
-        ),
+        "examples": report_examples.section(results, examples),
         "detection": ("Unknown classes", parts.detection(results)),
         "losses": (
             "Training",
@@ -87,7 +84,9 @@ def _page(
         "bound": ("Does the theory order the models?", report_bound.bound(results)),
         "details": (
             "Every number",
-            parts.every_metric(results) + parts.intervals(results) + parts.config(results),
+            parts.every_metric(results)
+            + report_intervals.intervals(results)
+            + parts.config(results),
         ),
     }
     shown = {anchor: part for anchor, part in content.items() if part[1]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.evaluation import report_data, report_figures, report_html, report_selection
@@ -18,25 +18,27 @@ def reliability(results: Results) -> str:
     figures = ""
     for method, of in report_selection.drawn(results).items():
         panels = [
-            (f"{clean} (ID)", report_data.pooled_reliability(results, method, [clean])),
-            (
-                f"{len(shifted)} shifts pooled",
-                report_data.pooled_reliability(results, method, shifted),
-            ),
+            (title, report_data.pooled_reliability(results, method, datasets))
+            for title, datasets in _groups(clean, shifted, "{} shifts pooled")
         ]
         if any(bins for _, bins in panels):
             svg = report_figures.reliability(f"Reliability of {method}", panels, of=of)
             figures += report_html.figure(svg, "", title=method)
     if not figures:
         return ""
+    pooled = "All seeds pooled. " * report_data.has_seeds(results)
+    if len(shifted) > 1:
+        pooled += (
+            "The ECE of the pool is not the mean over shifts of the table: gaps of opposite sign "
+            "cancel."
+        )
     return (
         paragraph(
             "Solid bars: how often the answers of a confidence bin were right. Hatched: the gap to "
             "the confidence the model stated; above the solid bar it is too sure, inside it too "
-            "modest. On the dashed line the two agree. Whiskers: the 95 % interval of the share "
-            "that is right (Wilson), as if every image were its own draw. Below: where the images "
-            "fall. All seeds pooled. The ECE of the pool is not the mean over shifts of the table: "
-            "gaps of opposite sign cancel."
+            "modest. On the dashed line the two agree. Whiskers: the "
+            f"{100 * report_data.level(results):g} % interval of the share that is right (Wilson), "
+            "as if every example were its own draw. Below: where the examples fall. " + pooled
         )
         + f'<div class="figures">{figures}</div>'
     )
@@ -56,10 +58,7 @@ def risk_coverage(results: Results) -> str:
                 "wrong among them, %",
                 {m: report_data.risk_coverage(results, m, datasets) for m in methods},
             )
-            for title, datasets in (
-                (f"{clean} (ID)", [clean]),
-                (f"mean over {len(shifted)} shifts", shifted),
-            )
+            for title, datasets in _groups(clean, shifted, "mean over {} shifts")
         ],
         log=False,
     )
@@ -71,3 +70,9 @@ def risk_coverage(results: Results) -> str:
         "it is the AURC of the tables."
     )
     return "<h3>If it may abstain</h3>" + paragraph(text) + figures
+
+
+def _groups(clean: str, shifted: Sequence[str], title: str) -> list[tuple[str, Sequence[str]]]:
+    """Titles and data sets: the ID one, and the shifts, if any, a single one by its name."""
+    together = shifted[0] if len(shifted) == 1 else title.format(len(shifted))
+    return [(f"{clean} (ID)", [clean])] + [(together, shifted)] * bool(shifted)

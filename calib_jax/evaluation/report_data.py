@@ -19,7 +19,7 @@ from calib_jax.evaluation.shifts import wilson_interval
 
 SCHEMA = 1
 MAX_CURVE_POINTS = 200
-# The smallest shares are left out: the error rate among a handful of images is noise.
+# The smallest shares are left out: the error rate among a handful of examples is noise.
 _COVERAGE = np.linspace(0.05, 1.0, 96)
 
 
@@ -34,7 +34,7 @@ class Stat(NamedTuple):
 class Reliability:
     """Bins of one reliability diagram; fractions in [0, 1], NaN where a bin is empty.
 
-    `repeats` is how often each image was counted: once a seed.
+    `repeats` is how often each example was counted: once a seed. `level` is that of the intervals.
     """
 
     edges: Float[np.ndarray, " m_plus_1"]
@@ -42,15 +42,16 @@ class Reliability:
     confidence: Float[np.ndarray, " m"]
     accuracy: Float[np.ndarray, " m"]
     repeats: int = 1
+    level: float = 0.95
 
     def accuracy_interval(self) -> Float[np.ndarray, "2 m"]:
-        """Ends of the Wilson 95 % interval of each bin's accuracy, NaN where it is empty.
+        """Ends of the Wilson interval of each bin's accuracy, NaN where it is empty.
 
-        Of the images, not of their repeats, whose mean number is rounded up: another seed is no new
-        image.
+        Of the examples, not of their repeats, whose mean number is rounded up: another seed is no
+        new example.
         """
-        images = np.ceil(self.count / self.repeats).astype(np.int64)
-        return np.stack(wilson_interval(self.accuracy, images))
+        examples = np.ceil(self.count / self.repeats).astype(np.int64)
+        return np.stack(wilson_interval(self.accuracy, examples, level=self.level))
 
     def expected_calibration_error(self) -> float:
         """ECE of these bins: sum of count * |accuracy - confidence| over all examples."""
@@ -130,6 +131,21 @@ def out_of_distribution(results: Mapping[str, Any]) -> list[str]:
     return [*results["datasets"].get("near", []), *results["datasets"].get("far", [])]
 
 
+def of_files(results: Mapping[str, Any]) -> bool:
+    """Whether the predictions were read from files: no run says how long it was trained."""
+    return not any("num_steps" in run for run in results.get("runs") or ())
+
+
+def has_seeds(results: Mapping[str, Any]) -> bool:
+    """Whether there are several seeds."""
+    return len(results.get("seeds") or ()) > 1
+
+
+def level(results: Mapping[str, Any]) -> float:
+    """The share that the intervals of the results hold."""
+    return next((run["level"] for run in results["runs"] if "level" in run), 0.95)
+
+
 def names(results: Mapping[str, Any], *keys: str) -> list[str]:
     """Every key that any run has under nested `keys`, in order of appearance."""
     found = [key for run in results["runs"] for key in lookup(run, *keys) or ()]
@@ -165,11 +181,12 @@ def pooled_reliability(
         return None
     count, confidence, accuracy = np.sum(sums, axis=0)
     filled = np.where(count > 0, count, np.nan)
-    return Reliability(edges, count, confidence / filled, accuracy / filled, len(seeds))
+    means = (confidence / filled, accuracy / filled)
+    return Reliability(edges, count, *means, repeats=len(seeds), level=level(results))
 
 
 def risk_coverage(results: Mapping[str, Any], method: str, datasets: Sequence[str]) -> Curve | None:
-    """Error rate in % among the most confident x % of images, None where there are none.
+    """Error rate in % among the most confident x % of examples, None where there are none.
 
     The mean over `datasets`, each counting the same, then over the seeds, whose lowest and highest
     are the band.

@@ -15,6 +15,7 @@ from calib_jax.evaluation.report_html import escape, paragraph
 from calib_jax.evaluation.report_tables import DASH
 
 MAX_MISTAKES = 8
+_MISTAKES = "The most confident mistakes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,15 @@ class Example:
                 f"example {self.index} of {self.dataset}: got {dtype} of shape {shape}, expected "
                 "uint8 of shape (h, w, 3). Give the pixels before normalisation."
             )
+
+
+def section(results: Mapping[str, Any], images: Sequence[Example]) -> tuple[str, str]:
+    """The title and the content of what shows single examples; of files there are no images."""
+    wrong = mistakes(results, images)
+    if not images:
+        return _MISTAKES, wrong
+    heading = f"<h3>{_MISTAKES}</h3>" * bool(wrong)
+    return "What the models saw", examples(results, images) + heading + wrong
 
 
 def examples(results: Mapping[str, Any], images: Sequence[Example]) -> str:
@@ -101,7 +111,8 @@ def mistakes(results: Mapping[str, Any], images: Sequence[Example]) -> str:
     parts = ""
     for method in report_selection.drawn(results):
         found = ""
-        for title, datasets in ((f"{clean} (ID)", [clean]), ("all shifts", shifted)):
+        together = shifted[0] if len(shifted) == 1 else "all shifts"
+        for title, datasets in ((f"{clean} (ID)", [clean]), (together, shifted)):
             cards = [
                 _mistake(record, dataset, pixels.get((dataset, record["index"])))
                 for dataset, record in _most_confident(results, method, datasets)
@@ -112,10 +123,8 @@ def mistakes(results: Mapping[str, Any], images: Sequence[Example]) -> str:
         parts += report_html.folded(method, found, opened=not parts)
     if not parts:
         return ""
-    text = (
-        "Wrong, and most sure of it; of the first seed. Worth a look: a label may itself be wrong."
-    )
-    return "<h3>The most confident mistakes</h3>" + paragraph(text) + parts
+    text = f"Wrong, and most sure of it{'; of the first seed' * report_data.has_seeds(results)}. "
+    return paragraph(text + "Worth a look: a label may itself be wrong.") + parts
 
 
 def _most_confident(

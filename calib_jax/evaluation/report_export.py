@@ -51,7 +51,8 @@ def write_tables(folder: pathlib.Path, experiments: Experiments) -> None:
 def csv_table(results: Results) -> str:
     """The results table as CSV: `method`, then `<number>_mean` and `<number>_std` of each column.
 
-    Fractions in [0, 1] to the last digit, not percent; empty where undefined (std: one seed).
+    Fractions in [0, 1] to the last digit, not percent; empty where undefined, and left out where
+    undefined in every row (std: one seed).
 
     Raises:
       DataError: `results` is of another schema or holds no finished method.
@@ -95,13 +96,19 @@ def _csv(experiments: Experiments) -> str:
     shown = _columns(experiments)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    numbers = [f"{column.key}_{part}" for column in shown for part in Stat._fields]
-    writer.writerow([*["experiment"] * several, "method", *numbers])
-    for title, results in experiments:
-        for row in results["table"]:
-            stats = [report_data.table_stat(row, column.key) for column in shown]
-            # The csv module writes None as nothing and a float so that it reads back the same.
-            writer.writerow([*[title] * several, row["method"], *(x for s in stats for x in s)])
+    rows = [(title, row) for title, results in experiments for row in results["table"]]
+    numbers = {
+        f"{column.key}_{part}": [
+            getattr(report_data.table_stat(r, column.key), part) for _, r in rows
+        ]
+        for column in shown
+        for part in Stat._fields
+    }
+    known = {key: of for key, of in numbers.items() if any(x is not None for x in of)}
+    writer.writerow([*["experiment"] * several, "method", *known])
+    for (title, row), *values in zip(rows, *known.values(), strict=True):
+        # The csv module writes None as nothing and a float so that it reads back the same.
+        writer.writerow([*[title] * several, row["method"], *values])
     return out.getvalue()
 
 

@@ -142,7 +142,7 @@ def reliability(name: str, panels: Sequence[tuple[str, Reliability | None]], *, 
         # Apart, or the 100 of one panel touches the 0 of the next.
         figure.set_layout_engine("constrained", wspace=0.08)
         grid[0, 0].set_ylabel("accuracy, %")
-        grid[1, 0].set_ylabel("images, %")
+        grid[1, 0].set_ylabel("examples, %")
     return out["svg"]
 
 
@@ -179,7 +179,7 @@ def curves(
 
 
 def _draw_bins(top: Axes, bottom: Axes, bins: Reliability, of: Style) -> None:
-    """Draws the filled bins, the gap to the stated confidence, and the share of images."""
+    """Draws the filled bins, the gap to the stated confidence, and the share of examples."""
     filled = bins.count > 0
     left, width = 100 * bins.edges[:-1][filled], 100 * np.diff(bins.edges)[filled]
     accuracy, confidence = 100 * bins.accuracy[filled], 100 * bins.confidence[filled]

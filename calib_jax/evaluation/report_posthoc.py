@@ -18,43 +18,30 @@ _MAX_NAMED = 6
 
 
 def calibrated(results: Results) -> str:
-    """Raw and calibrated side by side: all methods in one table, each shift folded below it."""
+    """Raw and calibrated side by side: all methods in one table, each split folded below it.
+
+    Of a single method, the splits alone.
+    """
     calibrators = report_data.names(results, "calibrated")
     if not calibrators:
         return ""
     versions = (RAW, *calibrators)
-    clean, *shifted = report_data.evaluated(results)
-    ece = _ece(results)
-    groups = [(ece, [clean], "ID ECE, %"), (ece, shifted, "mean OOD ECE, %")]
-    groups += [("nll", [clean], "ID NLL"), ("nll", shifted, "mean OOD NLL")]
-    rows = [
-        Row(
-            method,
-            [
-                cell
-                for key, datasets, _ in groups
-                for cell in _compared(results, method, versions, datasets, key)
-            ],
-            report_selection.drawn(results).get(method),
-        )
-        for method in report_data.methods(results)
-    ]
-    headings = [f"{title}: {_words(version)} ↓" for _, _, title in groups for version in versions]
     answers = "".join(
-        f"<li>{report_html.escape(_verdict(results, name, shifted))}</li>" for name in calibrators
+        f"<li>{report_html.escape(_verdict(results, name))}</li>" for name in calibrators
     )
     text = (
-        "Fitted on the validation split, which no number is reported on, and applied "
-        "to every split as it is. Marked: the best of raw and calibrated in a row."
+        "What is fitted is fitted on the validation split, which no number is reported on, and "
+        "applied to every split as it is. Marked: the best of raw and calibrated in a row."
     )
-    shifts = "".join(
-        report_html.folded(
-            f"{method} on every shift", _by_split(results, method, versions, [clean, *shifted])
-        )
-        for method in report_selection.drawn(results)
-    )
-    table = report_html.table(["method", *headings], rows)
-    return f"<ul>{answers}</ul>" + paragraph(text) + table + shifts
+    notes = "".join(f"<li>{report_html.escape(line)}</li>" for line in _notes(results))
+    notes = f'<ul class="note">{notes}</ul>' * bool(notes)
+    splits = {m: _by_split(results, m, versions) for m in report_selection.drawn(results)}
+    if len(splits) == 1:
+        tables = "".join(splits.values()) + notes
+    else:
+        folded = (report_html.folded(f"{m} on every split", html) for m, html in splits.items())
+        tables = _by_method(results, versions) + notes + "".join(folded)
+    return f"<ul>{answers}</ul>" + paragraph(text) + tables
 
 
 def conformal(results: Results) -> str:
@@ -66,24 +53,41 @@ def conformal(results: Results) -> str:
     alpha = report_data.stat(report_data.lookup(r, "conformal", "alpha") for r in runs).mean
     clean, *shifted = report_data.evaluated(results)
     styles, methods = report_selection.drawn(results), report_data.methods(results)
-    headings = ("ID coverage, %", "ID size", "mean OOD coverage, %", "worst shift, %")
+    headings = ["ID coverage, %", "ID size"]
+    headings += ["mean OOD coverage, %", "worst shift, %", "mean OOD size"] * bool(shifted)
     tables = ""
     for score in scores:
         rows = [Row(m, _sets(results, m, score, clean, shifted), styles.get(m)) for m in methods]
-        table = report_html.table(["method", *headings, "mean OOD size"], rows)
+        table = report_html.table(["method", *headings], rows)
         title = report_tables.score_title(score)
         tables += report_html.folded(title, table, opened=len(methods) == len(styles))
     promised = report_tables.DASH if alpha is None else f"{100 * (1 - alpha):.0f} %"
     text = (
         "Sets of classes in place of one answer, calibrated on the validation split to hold the "
-        f"right class for {promised} of images like those. Under shift nothing is promised: the "
-        "coverage shows how much is lost. Size: classes in a set, on average."
+        f"right class for {promised} of examples like those. Size: classes in a set, on average."
     )
+    if shifted:
+        text += " Under shift nothing is promised: the coverage shows how much is lost."
     return "<h3>Conformal sets</h3>" + paragraph(text) + tables
+
+
+def _titles(results: Results) -> dict[str, str]:
+    """The compared metrics and their headings."""
+    return {_ece(results): "ECE, %", "nll": "NLL"}
 
 
 def _ece(results: Results) -> str:
     return f"ece_{results.get('num_bins')}"
+
+
+def _notes(results: Results) -> list[str]:
+    """What the calibrators had to say, each once: `temperature: text (flyp, carot)`."""
+    found: dict[str, dict[str, None]] = {}
+    for run in results["runs"]:
+        for name, record in (run.get("calibrated") or {}).items():
+            for text in record.get("notes") or ():
+                found.setdefault(f"{_words(name)}: {text}", {})[run["method"]] = None
+    return [f"{text} ({', '.join(methods)})" for text, methods in found.items()]
 
 
 def _words(key: str) -> str:
@@ -121,70 +125,103 @@ def _compared(
     return [Cell(report_tables.metric(key, s), i in best) for i, s in enumerate(stats)]
 
 
-def _verdict(results: Results, calibrator: str, shifted: Sequence[str]) -> str:
-    """Whether the mean OOD ECE falls, in words."""
+def _verdict(results: Results, calibrator: str) -> str:
+    """Whether the mean OOD ECE falls, in words; without shifts the ID ECE."""
+    clean, *shifted = report_data.evaluated(results)
+    what, datasets = ("mean OOD ECE", shifted) if shifted else ("ID ECE", [clean])
     pairs = {}
     for method in report_data.methods(results):
         raw, after = (
-            _mean_over(results, method, version, shifted, _ece(results)).mean
+            _mean_over(results, method, version, datasets, _ece(results)).mean
             for version in (RAW, calibrator)
         )
         if raw is not None and after is not None:
             pairs[method] = (raw, after)
     name = _words(calibrator)
     if not pairs:
-        return f"{name}: no shift to look at."
+        return f"{name}: no {what} to look at."
     worse = [method for method, (raw, after) in pairs.items() if after >= raw]
     if len(results["table"]) == 1:
         ((raw, after),) = pairs.values()
         verb = "does not fall: it goes" if worse else "falls"
-        return f"{name}: the mean OOD ECE {verb} from {100 * raw:.1f} to {100 * after:.1f} %."
+        return f"{name}: the {what} {verb} from {100 * raw:.1f} to {100 * after:.1f} %."
     before, now = (100 * float(np.mean(values)) for values in zip(*pairs.values(), strict=True))
     named = ", ".join(worse[:_MAX_NAMED])
     named += f" and {len(worse) - _MAX_NAMED} more" if len(worse) > _MAX_NAMED else ""
     text = (
-        f"{name}: the mean OOD ECE falls for {len(pairs) - len(worse)} of {len(pairs)} methods; "
+        f"{name}: the {what} falls for {len(pairs) - len(worse)} of {len(pairs)} methods; "
         f"on average over the methods from {before:.1f} to {now:.1f} %."
     )
     return text + (f" It does not fall for {named}." if worse else "")
 
 
-def _by_split(
-    results: Results, method: str, versions: Sequence[str], datasets: Sequence[str]
-) -> str:
-    """One method: each split with its ECE and NLL, raw and calibrated, and what was fitted."""
-    titles = {_ece(results): "ECE, %", "nll": "NLL"}
+def _by_method(results: Results, versions: Sequence[str]) -> str:
+    """Every method with its ECE and NLL, ID and under shift, raw and calibrated."""
+    clean, *shifted = report_data.evaluated(results)
+    groups = [
+        (key, datasets, f"{where} {title}")
+        for key, title in _titles(results).items()
+        for where, datasets in (("ID", [clean]), ("mean OOD", shifted))
+        if datasets
+    ]
     rows = [
         Row(
-            dataset,
+            method,
+            [
+                cell
+                for key, datasets, _ in groups
+                for cell in _compared(results, method, versions, datasets, key)
+            ],
+            report_selection.drawn(results).get(method),
+        )
+        for method in report_data.methods(results)
+    ]
+    headings = [f"{title}: {_words(version)} ↓" for _, _, title in groups for version in versions]
+    return report_html.table(["method", *headings], rows)
+
+
+def _by_split(results: Results, method: str, versions: Sequence[str]) -> str:
+    """One method: each split with its ECE and NLL, raw and calibrated, and what was fitted."""
+    titles, splits = _titles(results), report_data.evaluated(results)
+    named = [(split, [split]) for split in splits]
+    if len(splits) > 2:
+        named.append((f"mean over {len(splits) - 1} shifts", splits[1:]))
+    rows = [
+        Row(
+            name,
             [
                 cell
                 for key in titles
-                for cell in _compared(results, method, versions, [dataset], key)
+                for cell in _compared(results, method, versions, datasets, key)
             ],
         )
-        for dataset in datasets
+        for name, datasets in named
     ]
     headings = [
         f"{title}: {_words(version)} ↓" for title in titles.values() for version in versions
     ]
-    fitted = [
-        " ".join(_words(part) for part in dict.fromkeys((name, parameter)))
-        + " "
-        + report_tables.plain(
-            report_data.over_seeds(results, method, "calibrated", name, "parameters", parameter)
-        )
-        for name in versions[1:]
-        for parameter in report_data.names(results, "calibrated", name, "parameters")
-    ]
+    fitted = _fitted(results, method, versions[1:])
     note = paragraph(f"Fitted: {'; '.join(fitted)}.") if fitted else ""
     return report_html.table(["split", *headings], rows) + note
+
+
+def _fitted(results: Results, method: str, calibrators: Sequence[str]) -> list[str]:
+    """`temperature 1.250` of each fitted scalar."""
+    found = []
+    for name in calibrators:
+        for parameter in report_data.names(results, "calibrated", name, "parameters"):
+            keys = ("calibrated", name, "parameters", parameter)
+            stat = report_data.over_seeds(results, method, *keys)
+            if stat.mean is not None:
+                words = " ".join(map(_words, dict.fromkeys((name, parameter))))
+                found.append(f"{words} {report_tables.plain(stat)}")
+    return found
 
 
 def _sets(
     results: Results, method: str, score: str, clean: str, shifted: Sequence[str]
 ) -> list[Cell]:
-    """Coverage and size on the ID split; mean and worst coverage, mean size over the shifts."""
+    """Coverage and size on the ID split; mean and worst coverage, mean size over any shifts."""
 
     def stats(key: str, datasets: Sequence[str]) -> list[Stat]:
         return [
@@ -192,11 +229,16 @@ def _sets(
             for dataset in datasets
         ]
 
+    on_clean = [
+        Cell(report_tables.percent(stats("coverage", [clean])[0])),
+        Cell(report_tables.plain(stats("mean_size", [clean])[0])),
+    ]
+    if not shifted:
+        return on_clean
     coverage = [s.mean for s in stats("coverage", shifted) if s.mean is not None]
     sizes = [s.mean for s in stats("mean_size", shifted) if s.mean is not None]
     return [
-        Cell(report_tables.percent(stats("coverage", [clean])[0])),
-        Cell(report_tables.plain(stats("mean_size", [clean])[0])),
+        *on_clean,
         Cell(report_tables.percent(Stat(float(np.mean(coverage)) if coverage else None))),
         Cell(report_tables.percent(Stat(min(coverage) if coverage else None))),
         Cell(report_tables.plain(Stat(float(np.mean(sizes)) if sizes else None))),

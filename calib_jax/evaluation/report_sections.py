@@ -31,40 +31,43 @@ _TILES = {
 
 
 def headline(results: Results) -> str:
-    """The title and what was run: data, seeds, device, wall time, conventions."""
+    """The title and what was run: data, seeds, device, wall time, conventions, where known."""
     data, environment = results["datasets"], results.get("environment") or {}
     listed = {key: ", ".join(data.get(key) or ()) for key in ("shifts", "near", "far")}
     sizes = "; ".join(f"{k}: {v}" for k, v in (data.get("num_examples") or {}).items())
-    num_seeds, unknown = len(results.get("seeds") or ()), listed["near"] or listed["far"]
+    unknown, run_here = listed["near"] or listed["far"], not report_data.of_files(results)
+    seeds = [str(seed) for seed in results.get("seeds") or () if run_here]
     score = report_tables.score_title(results.get("table_score"))
     facts = {
         "In-distribution (ID)": data["id"],
         f"Shifts ({len(data.get('shifts') or ())})": listed["shifts"],
         "Unknown classes, near": listed["near"],
         "Unknown classes, far": listed["far"],
-        "Images tested": sizes,
-        "Seeds": ", ".join(map(str, results.get("seeds") or ())),
+        "Examples": sizes,
+        "Seeds": ", ".join(seeds),
         "Hyper-parameters chosen on": results.get("tuned_on"),
         "Calibration error": f"{results.get('num_bins')} bins of equal width",
-        "OOD score": f"{score}; higher = more in-distribution, ID is the positive class",
+        "OOD score": f"{score}; higher = more in-distribution, ID is the positive class"
+        * bool(unknown),
         "Device": f"{environment.get('num_devices', '?')} × "
-        f"{environment.get('device_kind', '?')} ({environment.get('platform', '?')})",
+        f"{environment.get('device_kind', '?')} ({environment.get('platform', '?')})" * run_here,
         "Wall time": duration(environment.get("wall_seconds")),
         "Software": f"calib_jax {results.get('calib_jax_version', '?')}, JAX "
         f"{environment.get('jax', '?')}, Python {environment.get('python', '?')}",
     }
-    if not unknown:
-        del facts["OOD score"]
     items = "".join(
         f"<div{' class=long' * (len(str(fact)) > _LONG)}>"
-        f"<dt>{escape(name)}</dt><dd>{escape(fact or report_tables.DASH)}</dd></div>"
+        f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd></div>"
         for name, fact in facts.items()
+        if fact and fact != report_tables.DASH
     )
+    counts = {"method": len(results["table"]), "seed": len(seeds)}
+    counts["shift"] = len(data.get("shifts") or ())
+    who = "who" if len(results["table"]) > 1 else "whether it"
     lead = (
-        f"{_counted(len(results['table']), 'method')}, {_counted(num_seeds, 'seed')}, "
-        f"{_counted(len(data.get('shifts') or ()), 'shift')} of the test images: who stays "
-        "accurate, who knows how sure to be"
-        + (", and who notices what it has never seen." if unknown else ".")
+        ", ".join(_counted(number, noun) for noun, number in counts.items() if number)
+        + f": {who} stays accurate, {who} knows how sure to be"
+        + (f", and {who} notices what it has never seen." if unknown else ".")
     )
     title = escape(results.get("title") or results.get("name") or "Results")
     return f'<h1>{title}</h1>{paragraph(lead, kind="lead")}<dl class="facts">{items}</dl>'
@@ -77,7 +80,7 @@ def _counted(number: int, noun: str) -> str:
 def outcome(results: Results) -> str:
     """The leaders and the results table, the best of each column marked."""
     columns = report_tables.summary(results, report_tables.columns(results))
-    styles = report_selection.drawn(results)
+    styles, several = report_selection.drawn(results), len(results["table"]) > 1
     tiles = "".join(_tile(results, *column) for column in columns if column[0].key in _TILES)
     rows = [
         Row(
@@ -89,13 +92,14 @@ def outcome(results: Results) -> str:
     ]
     headings = ["method", *(column.heading for column, _, _ in columns)]
     note = report_tables.note(results)[3:]
-    caption = (
-        f"All numbers in %: {note}. Bold on a tinted ground: best of the column, ties at the "
-        "shown precision included. ↑ higher is better, ↓ lower is better. A click on the head of a "
-        "column sorts by it."
-    )
+    caption = f"All numbers in %: {note}. ↑ higher is better, ↓ lower is better."
+    if several:
+        caption += (
+            " Bold on a tinted ground: best of the column, ties at the shown precision included. A "
+            "click on the head of a column sorts by it."
+        )
     return (
-        f'<div class="tiles">{tiles}</div>'
+        f'<div class="tiles">{tiles}</div>' * bool(tiles)
         + report_html.table(headings, rows, wide=True)
         + paragraph(caption)
     )
@@ -104,10 +108,9 @@ def outcome(results: Results) -> str:
 def guide(results: Results) -> str:
     """How to read the numbers, in plain language."""
     score = report_tables.score_title(results.get("table_score"))
-    seeds = len(results.get("seeds") or ())
     spread = (
         "± is the sample standard deviation over the seeds; a lead smaller than that may be chance."
-        if seeds > 1
+        if report_data.has_seeds(results)
         else "There is one seed, so nothing here says how much a number would vary."
     )
     auroc = (
@@ -115,8 +118,8 @@ def guide(results: Results) -> str:
         f"get the higher {score} score? 50 % is a coin toss."
     )
     points = {
-        "Accuracy": "how many images get the right name. ID: images like those it was tuned on. "
-        "OOD: the same classes in changed pictures, as a plain mean over the shifts.",
+        "Accuracy": "how many examples get the right class. ID: examples like those it was tuned "
+        "on. OOD: the same classes under other conditions, as a plain mean over the shifts.",
         "ECE": "how far stated confidence is from reality. At an ECE of 10 % the model's "
         "confidence and its hit rate differ by ten points on average; 0 is perfect.",
         "AUROC": auroc,
@@ -124,6 +127,8 @@ def guide(results: Results) -> str:
     }
     if not report_data.out_of_distribution(results):
         del points["AUROC"]
+    if report_data.of_files(results) and not report_data.has_seeds(results):
+        del points["Spread"]
     items = "".join(f"<li><b>{k}</b>: {escape(text)}</li>" for k, text in points.items())
     return f"<h3>How to read this</h3><ul>{items}</ul>"
 
@@ -158,74 +163,51 @@ def detection(results: Results) -> str:
 def every_metric(results: Results) -> str:
     """Every metric on every labelled data set, then every run by itself (both folded)."""
     methods = report_data.methods(results)
-    keys = report_data.names(results, "metrics", results["datasets"]["id"])
+    datasets = report_data.evaluated(results)
+    keys = [
+        key
+        for key in report_data.names(results, "metrics", datasets[0])
+        if any(
+            report_data.number(report_data.lookup(run, "metrics", dataset, key)) is not None
+            for run in results["runs"]
+            for dataset in datasets
+        )
+    ]
     rows: list[Row] = []
-    for dataset in report_data.evaluated(results):
+    for dataset in datasets:
         rows.append(Row(dataset))
         rows.extend(_metric_rows(results, methods, dataset, keys))
     headings = ["method", *map(report_tables.metric_heading, keys)]
-    runs = [
-        Row(
-            f"{run['method']}, seed {run.get('seed')}",
-            [
-                Cell(
-                    report_tables.percent(
-                        Stat(report_data.number(report_data.lookup(run, "summary", column.key)))
-                    )
-                )
-                for column in report_tables.COLUMNS
-            ]
-            + [
-                Cell(str(run.get("num_steps", report_tables.DASH))),
-                Cell(
-                    duration(run.get("train_seconds")),
-                    sort=report_data.number(run.get("train_seconds")),
-                ),
-            ],
-        )
-        for run in results["runs"]
-    ]
-    columns = [column.heading for column in report_tables.COLUMNS]
-    by_run = report_html.table(["run", *columns, "steps", "training"], runs)
     note = paragraph(
         "In %, except NLL (nats), Brier and its parts (natural units): reliability of the "
         "confidence in the answer, the less the better, and resolution, the more the better."
     )
     return report_html.folded(
         "Every metric on every data set", note + report_html.table(headings, rows)
-    ) + report_html.folded("Every run", by_run)
+    ) + report_html.folded("Every run", _every_run(results))
 
 
-def intervals(results: Results) -> str:
-    """The bootstrap intervals of the first seed's numbers (folded)."""
-    first = {run["method"]: run for run in reversed(results["runs"])}
-    keys = report_data.names(results, "intervals", results["datasets"]["id"])
-    rows: list[Row] = []
-    for dataset in report_data.evaluated(results) if keys else ():
-        rows.append(Row(dataset))
-        rows.extend(
-            Row(method, [_interval(first.get(method), dataset, key) for key in keys], of)
-            for method, of in report_selection.drawn(results).items()
-        )
-    if not rows:
+def _every_run(results: Results) -> str:
+    """Every run by itself; nothing for predictions of one seed, where the results table says it."""
+    trained = not report_data.of_files(results)
+    if not trained and not report_data.has_seeds(results):
         return ""
-    level = report_data.lookup(results, "config", "level") or 0.95
-    note = paragraph(
-        f"The number of the first seed and its {100 * level:g} % percentile interval over "
-        "resampled test images. It says nothing on other seeds. A calibration error is biased "
-        "upward, and once more in a resample: its interval lies too high and may miss it; read the "
-        "width. " + report_selection.remark(results)
-    )
-    table = report_html.table(["method", *map(report_tables.metric_heading, keys)], rows)
-    return report_html.folded("Every interval", note + table)
-
-
-def _interval(run: Mapping[str, Any] | None, dataset: str, key: str) -> Cell:
-    """`81.2 [80.1, 82.3]` of one run."""
-    ends = report_data.lookup(run, "intervals", dataset, key) or ()
-    found = [report_data.lookup(run, "metrics", dataset, key), *ends]
-    middle, *rest = (report_tables.metric(key, Stat(report_data.number(x))) for x in found)
-    return Cell(f"{middle} [{', '.join(rest)}]" if rest else middle)
+    columns = [c for c in report_tables.columns(results) if c in report_tables.COLUMNS]
+    rows = []
+    for run in results["runs"]:
+        found = [
+            Stat(report_data.number(report_data.lookup(run, "summary", column.key)))
+            for column in columns
+        ]
+        seconds = run.get("train_seconds")
+        training = [
+            Cell(str(run.get("num_steps", report_tables.DASH))),
+            Cell(duration(seconds), sort=report_data.number(seconds)),
+        ]
+        cells = [Cell(report_tables.percent(stat)) for stat in found] + training * trained
+        rows.append(Row(f"{run['method']}, seed {run.get('seed')}", cells))
+    headings = [column.heading for column in columns] + ["steps", "training"] * trained
+    return report_html.table(["run", *headings], rows)
 
 
 def config(results: Results) -> str:
@@ -251,10 +233,10 @@ def _tile(
     results: Results, column: report_tables.Column, stats: Sequence[Stat], marked: set[int]
 ) -> str:
     """Who leads a column, by how much, and whether the lead exceeds the spread."""
+    if not marked:
+        return ""
     methods = report_data.methods(results)
     found = [(s.mean, i) for i, s in enumerate(stats) if s.mean is not None]
-    if not found:
-        return ""
     sign = -1 if column.higher_is_better else 1
     order = [i for _, i in sorted(found, key=lambda item: (sign * item[0], item[1]))]
     leaders = [methods[i] for i in order if i in marked]

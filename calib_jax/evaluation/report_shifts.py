@@ -23,10 +23,13 @@ Results = Mapping[str, Any]
 
 # As many shifts as have a colour of their own; more are drawn alike, their mean above them.
 _MAX_COLOURED = 8
+_MAX_NAMED = 20  # with more shifts their names hide each other
 
 
 def shifts(results: Results) -> str:
     """Accuracy and ECE on every shift: scatter, bars of the drawn methods, tables of all."""
+    if not report_data.evaluated(results)[1:]:
+        return ""
     remark = report_selection.remark(results)
     return (
         (paragraph(remark) if remark else "")
@@ -68,6 +71,8 @@ def _ece(results: Results) -> str:
 def _scatters(results: Results) -> str:
     """Mean OOD accuracy against mean OOD ECE of all methods; each shift of the drawn methods."""
     styles, several = report_selection.drawn(results), len(results["table"]) > 1
+    datasets = report_data.evaluated(results)[1:]
+    names_fit = not several and len(datasets) <= _MAX_NAMED
     methods = [
         Point(
             row["method"],
@@ -85,19 +90,19 @@ def _scatters(results: Results) -> str:
             Stat(report_data.over_seeds(results, method, "metrics", dataset, _ece(results)).mean),
             Stat(report_data.over_seeds(results, method, "metrics", dataset, "accuracy").mean),
             of,
-            named=not several,
+            named=names_fit,
         )
         for method, of in styles.items()
-        for dataset in report_data.evaluated(results)[1:]
+        for dataset in datasets
     ]
-    pointed = "A mark is a shift" + ("; point at it for its name." if several else ".")
+    pointed = "A mark is a shift" + ("." if names_fit else "; point at it for its name.")
     figures = ""
     for points, title, x, y, caption in (
         (methods, "Methods", "mean OOD ECE", "mean OOD accuracy", "A mark is a method, its mean."),
         (each, "Every shift", "ECE", "accuracy", pointed),
     ):
         svg = scatter(title, points, x=f"← better: {x}, %", y=f"{y}, %: better →")
-        if svg:
+        if svg and len(points) > 1:
             figures += report_html.figure(svg, caption, title=title)
     if not figures:
         return ""
@@ -117,11 +122,9 @@ def _bars(results: Results) -> str:
             [report_data.over_seeds(results, m, "metrics", d, key) for d in datasets]
             for m in styles
         ]
-        caption = (
-            "First the in-distribution test images, below the line the shifts; bars in the order "
-            "of the legend."
-        )
-        if len(results.get("seeds") or ()) > 1:
+        caption = "First the in-distribution examples, below the line the shifts"
+        caption += "; bars in the order of the legend." if len(styles) > 1 else "."
+        if report_data.has_seeds(results):
             caption += " Whiskers: one standard deviation over the seeds."
         svg = report_figures.bars(f"{title} by data set", datasets, stats, axis=axis, limit=limit)
         figures += report_html.figure(svg, caption, title=title)
@@ -142,7 +145,7 @@ def _table(results: Results, key: str) -> str:
     styles = report_selection.drawn(results)
     rows = [Row(m, [c[i] for c in columns], styles.get(m)) for i, m in enumerate(methods)]
     arrow = "↑" if better else "↓"
-    note = paragraph("In %, mean over the seeds.")
+    note = paragraph("In %, mean over the seeds." if report_data.has_seeds(results) else "In %.")
     return note + report_html.table(["method", *(f"{d} {arrow}" for d in datasets)], rows)
 
 

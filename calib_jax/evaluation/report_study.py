@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from calib_jax.evaluation import report_bound, report_export, report_html
 from calib_jax.evaluation.report_data import table_stat
-from calib_jax.evaluation.report_figures import style
+from calib_jax.evaluation.report_figures import OTHER, style
 from calib_jax.evaluation.report_html import Row, escape, paragraph
 from calib_jax.evaluation.report_scatter import Point, scatter
 from calib_jax.evaluation.report_study_tables import Block, sections
 from calib_jax.evaluation.study import ACCURACY, CALIBRATION
 
 _SCATTER = "Accuracy against calibration"
+_ALL_NAMED = 8  # with more methods their names hide each other
 
 
 def write_study(path: pathlib.Path, study: Mapping[str, Any]) -> None:
@@ -65,10 +67,7 @@ def _scatters(study: Mapping[str, Any]) -> str:
     """OOD accuracy against OOD ECE, one figure an experiment."""
     figures = ""
     for name, experiment in study["experiments"].items():
-        points = [
-            Point(row["method"], table_stat(row, CALIBRATION), table_stat(row, ACCURACY), style(i))
-            for i, row in enumerate(experiment["table"])
-        ]
+        points = _points(experiment["table"], {*study["baselines"], *study["calibrated"]})
         svg = scatter(
             f"OOD accuracy against OOD ECE, {name}",
             points,
@@ -80,7 +79,37 @@ def _scatters(study: Mapping[str, Any]) -> str:
     if not figures:
         return ""
     text = "The best are at the top left. Bars: one standard deviation over the seeds."
+    if any(len(found["table"]) > _ALL_NAMED for found in study["experiments"].values()):
+        text += (
+            " Named: the first method, those compared with, and those that no other beats in both; "
+            "point at any other mark for its name."
+        )
     return paragraph(text) + f'<div class="figures">{figures}</div>'
+
+
+def _points(table: Sequence[Mapping[str, Any]], compared: Set[str]) -> list[Point]:
+    """A point a method; with many the named ones are filled, and last: above the others."""
+    costs = [_costs(row) for row in table]
+    points = []
+    for i, row in enumerate(table):
+        chosen = not i or row["method"] in compared or not _beaten(costs[i], costs)
+        named = chosen or len(table) <= _ALL_NAMED
+        of = style(i)._replace(hatched=False) if named else OTHER
+        x, y = table_stat(row, CALIBRATION), table_stat(row, ACCURACY)
+        points.append(Point(row["method"], x, y, of, named=named))
+    return sorted(points, key=lambda point: point.named)
+
+
+def _costs(row: Mapping[str, Any]) -> tuple[float, float]:
+    """OOD ECE and OOD error, infinite where unknown; to a tenth of a percent: visible ties."""
+    ece, accuracy = table_stat(row, CALIBRATION).mean, table_stat(row, ACCURACY).mean
+    costs = (math.inf if ece is None else ece, math.inf if accuracy is None else 1 - accuracy)
+    return round(costs[0], 3), round(costs[1], 3)
+
+
+def _beaten(costs: tuple[float, float], all_costs: Sequence[tuple[float, float]]) -> bool:
+    """Whether another is no worse in both, and better in one."""
+    return any(x <= costs[0] and y <= costs[1] and (x, y) != costs for x, y in all_costs)
 
 
 def _html(block: Block) -> str:

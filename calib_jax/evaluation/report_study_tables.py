@@ -22,6 +22,7 @@ from calib_jax.evaluation.study import ACCURACY, CALIBRATION
 Experiment = Mapping[str, Any]
 
 _MARKS = {"better": "✓ ", "worse": "✗ ", "undecided": ""}
+_MAY_BE = {True: "yes", False: "no", None: DASH}
 _VERDICTS = {"holds": "✓ holds", "reversed": "✗ reversed", "undecided": "undecided"}
 _LEADERS = {ACCURACY: "Most accurate under shift", CALIBRATION: "Best calibrated under shift"}
 _HOW_TO_READ_DIFFERENCES = (
@@ -76,6 +77,8 @@ def _outcome(study: Mapping[str, Any], experiment: Experiment) -> Block:
         if leaders:
             value = percent(report_data.table_stat(_row(experiment, leaders[0]), key))
             rest = f"; not told apart from it: {', '.join(leaders[1:])}" if leaders[1:] else ""
+            if len(experiment["seeds"]) == 1:
+                rest = "; one seed has no interval to tell others apart from it"
             points.append(f"{text}: {leaders[0]} ({value} %){rest}.")
     points += [_order_in_words(experiment["order"]), _calibrated(study, experiment)]
     better, certain = experiment["better"]["beats"], experiment["better"]["certain"]
@@ -192,7 +195,7 @@ def _paired(experiment: Experiment, baseline: str) -> Block:
     first = baseline == next(iter(experiment["paired"]))
     note = _HOW_TO_READ_DIFFERENCES if first else ""
     headings = ["method", "both", *(column.heading for column in columns)]
-    return Block(f"Difference to {baseline}", headings, rows, note=note)
+    return Block(f"Difference to {baseline}", headings, rows, note=note, folded=not first)
 
 
 def _order(experiment: Experiment) -> Block:
@@ -230,14 +233,15 @@ def _ranking(experiment: Experiment) -> Block:
             [
                 Cell(percent(Stat(row["mean"], row["std"]))),
                 Cell(difference(row["difference"], CALIBRATION) if i else DASH),
-                Cell("yes" if row["may_be_best"] else "no", row["may_be_best"]),
+                Cell(_MAY_BE[row["may_be_best"]], bool(row["may_be_best"])),
             ],
             styles[row["method"]],
         )
         for i, row in enumerate(experiment["ranking"])
     ]
     columns = ("rank", "mean OOD ECE ↓", "difference to the first", "may be best")
-    note = "May be best: the interval of the difference to the first does not exclude 0."
+    note = "May be best: the interval of the difference to the first does not exclude 0; "
+    note += f"{DASH}: there is no interval."
     return Block("Ranking by OOD ECE", columns, rows, note=note)
 
 

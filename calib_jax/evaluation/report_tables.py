@@ -92,9 +92,12 @@ def metric_heading(key: str) -> str:
 
 
 def best(stats: Sequence[Stat], *, higher_is_better: bool | None) -> set[int]:
-    """Positions of the best mean, ties at a tenth of a percent included; empty if all miss."""
+    """Positions of the best mean, ties at a tenth of a percent included.
+
+    Empty with fewer than two numbers: there is no contest.
+    """
     shown = {i: round(s.mean * 100, 1) for i, s in enumerate(stats) if s.mean is not None}
-    if higher_is_better is None or not shown:
+    if higher_is_better is None or len(shown) < 2:
         return set()
     top = (max if higher_is_better else min)(shown.values())
     return {i for i, value in shown.items() if value == top}
@@ -177,11 +180,12 @@ def markdown_text(results: Mapping[str, Any]) -> str:
 
 def note(results: Mapping[str, Any]) -> str:
     """One line on how to read the table: unit, spread, bins, score, tuning split."""
-    seeds = results.get("seeds") or []
-    spread = f"mean ± sample std over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
+    spread = "" if report_data.of_files(results) else "one seed; "
+    if report_data.has_seeds(results):
+        spread = f"mean ± sample std over {len(results['seeds'])} seeds; "
     score, tuned_on = results.get("table_score"), results.get("tuned_on")
     return (
-        f"%; {spread}; ECE with {results.get('num_bins', DASH)} bins"
+        f"%; {spread}ECE with {results.get('num_bins', DASH)} bins"
         + (f"; AUROC of {score_title(score)}, ID positive" if score else "")
         + (f"; tuned on: {tuned_on}" if tuned_on else "")
     )

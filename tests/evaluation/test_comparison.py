@@ -134,6 +134,8 @@ def test_ranking_and_who_may_be_best():
     assert rows[1]["std"] == pytest.approx(0.35 / math.sqrt(2))
     assert comparison.best_methods(runs, ACCURACY)[0] == "best"
     assert [row["method"] for row in comparison.ranking(runs, ECE)] == ["best", "close", "worst"]
+    alone = comparison.ranking(records(a=[(0.5, 0.1)], b=[(0.25, 0.1)]), ACCURACY)
+    assert [row["may_be_best"] for row in alone] == [True, None]
     certain = records(a=[(0.5, 0.1)] * 2, b=[(0.25, 0.1)] * 2)
     assert comparison.best_methods(certain, ACCURACY) == ["a"]
     assert comparison.best_methods(certain, "near_auroc") == []

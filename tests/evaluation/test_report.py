@@ -446,6 +446,30 @@ def test_everything_that_can_be_measured(tmp_path):
     ]
 
 
+def test_predictions_from_files(tmp_path):
+    results = with_all_keys(make_results(methods=("model",), seeds=(0,), shifts=("blurred",)))
+    for run in results["runs"]:
+        for key in ("num_steps", "train_seconds", "detection", "spectrum", "conformal"):
+            del run[key]
+        run["summary"] |= dict.fromkeys(("near_auroc", "far_auroc"))
+        run["level"] = 0.8
+    results["table"][0] |= dict.fromkeys(("near_auroc", "far_auroc"))
+    results["datasets"] |= {"near": [], "far": []}
+    results |= {"curves": {}, "table_score": "", "tuned_on": ""}
+    text = re.sub(r"<(style|script)>.*?</\1>", "", render(tmp_path, results), flags=re.S)
+    page = Page(text)
+    words = " ".join(page.text)
+    assert "1 method, 1 shift: whether it stays accurate" in words
+    for absent in ("image", "models saw", "Device", "Seeds", "first seed", "one seed", "AUROC"):
+        assert absent not in words, absent
+    for absent in ("Unknown classes", "OOD score", "Every run", "best of the column", "pooled"):
+        assert absent not in words, absent
+    assert not any(cell == "–" for row in page.rows for cell in row)
+    assert 'class="tile' not in text and words.count("80 % ") == 2
+    for name, absent in {"md": "**", "tex": "textbf", "csv": "_std"}.items():
+        assert absent not in (tmp_path / f"table.{name}").read_text(encoding="utf-8")
+
+
 def test_results_survive_json_and_are_not_changed(tmp_path):
     results = make_results(methods=("flyp", "carot"), seeds=(0, 1))
     before = copy.deepcopy(results)

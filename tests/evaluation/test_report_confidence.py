@@ -29,6 +29,13 @@ def test_a_reliability_diagram_a_method_with_bins():
         "confidence": [None, 0.8],
         "accuracy": [None, 0.5],
     }
-    runs = [{"method": "b", "seed": 0, "reliability": {"clean": bins}}]
+    runs = [{"method": "b", "seed": 0, "reliability": {"clean": bins}, "level": 0.8}]
     html = report_confidence.reliability(RESULTS | {"runs": runs})
     assert html.count("<figure>") == 1 and "ECE 30.0 %" in html and "no data" in html
+    # A single shift goes by its name, and nothing is pooled.
+    assert ">fog</text>" in html and "pool" not in html
+    assert "Whiskers: the 80 % interval" in html
+    alone = report_confidence.reliability(
+        RESULTS | {"runs": runs, "datasets": {"id": "clean"}, "seeds": [0, 1]}
+    )
+    assert "no data" not in alone and "All seeds pooled." in alone

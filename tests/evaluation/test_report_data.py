@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from calib_jax.core.errors import DataError
-from calib_jax.evaluation import report_data
+from calib_jax.evaluation import report_data, shifts
 from calib_jax.evaluation.report_data import Reliability
+from calib_jax.metrics.outcomes import of_logits
 
 EDGES = [0.0, 0.5, 1.0]
 
@@ -151,19 +152,46 @@ def test_datasets_in_order():
     assert report_data.out_of_distribution(results) == ["n", "f"]
 
 
-@pytest.mark.parametrize(("count", "right"), [(1, 1), (7, 0), (300, 123)])
-def test_accuracy_interval_is_wilsons(count, right):
+@pytest.mark.parametrize(
+    ("count", "right", "level"), [(1, 1, 0.95), (7, 0, 0.95), (300, 123, 0.95), (300, 123, 0.5)]
+)
+def test_accuracy_interval_is_wilsons(count, right, level):
     bins = Reliability(
         np.linspace(0, 1, 3),
         np.array([0.0, 3 * count]),
         np.array([np.nan, 0.7]),
         np.array([np.nan, right / count]),
         repeats=3,
+        level=level,
     )
     low, high = bins.accuracy_interval()
-    oracle = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
+    oracle = stats.binomtest(right, count).proportion_ci(level, method="wilson")
     np.testing.assert_allclose([low[1], high[1]], [oracle.low, oracle.high], atol=1e-12)
     assert np.isnan(low[0]) and np.isnan(high[0])
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95])
+def test_the_interval_of_one_split_is_the_recorded_one(level):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.standard_normal((90, 4)), rng.integers(0, 4, 90)
+    recorded = shifts.reliability(of_logits(logits, labels, num_bins=5), num_bins=5, level=level)
+    results = results_with({"x": recorded})
+    results["runs"][0]["level"] = level
+    pooled = report_data.pooled_reliability(results, "a", ["x"])
+    want = np.array([recorded["accuracy_low"], recorded["accuracy_high"]], np.float64)
+    np.testing.assert_allclose(pooled.accuracy_interval(), want, rtol=1e-12)
+
+
+def test_the_level_of_older_records():
+    assert report_data.level(results_with({})) == 0.95
+
+
+def test_predictions_come_from_files_where_no_run_was_trained():
+    results = results_with({}, {})
+    assert report_data.of_files(results) and not report_data.has_seeds(results)
+    results["runs"][1]["num_steps"] = 0
+    assert not report_data.of_files(results)
+    assert report_data.has_seeds({"seeds": [0, 1]}) and not report_data.has_seeds({"seeds": [0]})
 
 
 def test_risk_coverage_is_a_mean_over_data_sets_then_seeds():

@@ -40,8 +40,17 @@ def test_no_more_mistakes_than_fit():
     rows = [mistake(i, 0.5 + i / 100) for i in range(20)]
     results["runs"] = [{"method": "a", "seed": 0, "mistakes": {"clean": rows}}]
     html = report_examples.mistakes(results, [])
-    assert html.count("mistake") == report_examples.MAX_MISTAKES + 1  # and in the heading
+    assert html.count("mistake") == report_examples.MAX_MISTAKES
     assert "clean #19" in html and "clean #11" not in html
+
+
+def test_of_files_there_are_no_images_but_mistakes():
+    results, answers = make_results(), {"a": ("cat", 0.9), "b": ("dog", 0.4)}
+    title, html = report_examples.section(results, [])
+    assert title == "The most confident mistakes" and title not in html and "snow #6" in html
+    title, html = report_examples.section(results, [picture("fog", 2, answers)])
+    assert title == "What the models saw" and html.count("<h3>The most confident mistakes<") == 1
+    assert report_examples.section(results | {"runs": []}, [])[1] == ""
 
 
 def test_nothing_without_mistakes():

@@ -65,6 +65,16 @@ def test_optional_columns_appear_with_a_number():
     assert "| worst OOD ECE ↓ |" in report_tables.markdown_table(results)
 
 
+def test_one_seed_has_no_spread_and_one_method_no_best():
+    results = make_results(seeds=[0])
+    del results["table"][1]
+    assert report_export.csv_table(results).splitlines() == [
+        "method,id_accuracy_mean,ood_accuracy_mean,id_ece_mean,ood_ece_mean,near_auroc_mean",
+        "zero,0.5,0.5,0.5,0.5,0.5",
+    ]
+    assert "textbf" not in report_export.latex_table(results)
+
+
 def test_files_of_one_and_of_several(tmp_path):
     results = make_results()
     report_export.write_tables(tmp_path, [("Digits", results)])

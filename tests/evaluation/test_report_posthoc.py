@@ -72,25 +72,48 @@ def test_it_says_for_whom_the_error_under_shift_falls():
 def test_of_one_method_it_says_how_far():
     results = make_results([run("a", (0.1, 0.2, 0.4), (0.1, 0.1, 0.25))])
     assert "falls from 30.0 to 17.5 %." in report_posthoc.calibrated(results)
+    # Its splits are the one table.
+    html = report_posthoc.calibrated(results)
+    assert html.count("<table>") == 1 and "<details" not in html
+    assert [row[0] for row in cells(html)] == ["clean", "fog", "snow", "mean over 2 shifts"]
     results = make_results([run("a", (0.1, 0.1, 0.25), (0.1, 0.2, 0.4))])
     assert "does not fall: it goes from 17.5 to 30.0 %." in report_posthoc.calibrated(results)
 
 
 def test_every_shift_side_by_side_and_what_was_fitted():
     html = report_posthoc.calibrated(RESULTS)
-    of_a = html.split("<summary>a on every shift</summary>")[1].split("</details>")[0]
+    of_a = html.split("<summary>a on every split</summary>")[1].split("</details>")[0]
     assert cells(of_a)[2] == (
         "snow",
         ["40.0 ± 0.0", "20.0 ± 0.0", "4.000 ± 0.000", "2.000 ± 0.000"],
     )
+    assert cells(of_a)[3][0] == "mean over 2 shifts"
+    assert cells(of_a)[3][1][:2] == ["30.0 ± 0.0", "15.0 ± 0.0"]
     assert "Fitted: temperature 2.000 ± 0.707." in of_a
+    assert "Fitted" not in html.split("<summary>c on every split</summary>")[1]
 
 
 def test_without_shifts_or_calibrators():
     results = RESULTS | {"datasets": {"id": "clean"}}
-    assert "temperature: no shift to look at." in report_posthoc.calibrated(results)
+    html = report_posthoc.calibrated(results)
+    assert "temperature: the ID ECE falls for 2 of 2 methods" in html and "OOD" not in html
+    empty = make_results([{"method": "a", "seed": 0, "calibrated": {"temperature": {}}}])
+    assert "temperature: no mean OOD ECE to look at." in report_posthoc.calibrated(empty)
     plain = make_results([run("a", (0.1, 0.1, 0.1), None)])
     assert report_posthoc.calibrated(plain) == "" and report_posthoc.conformal(plain) == ""
+
+
+def test_notes_of_the_calibrators_once_each():
+    runs = [run(m, (0.1, 0.2, 0.4), (0.1, 0.1, 0.2), s) for m, s in (("a", 0), ("a", 1), ("b", 0))]
+    assert 'class="note"><li>' not in report_posthoc.calibrated(make_results(runs))
+    for one in runs:
+        one["calibrated"]["temperature"]["notes"] = ["T <= 1 hit"]
+    runs[2]["calibrated"]["temperature"]["notes"].append("few")
+    html = report_posthoc.calibrated(make_results(runs))
+    assert (
+        '</table></div><ul class="note"><li>temperature: T &lt;= 1 hit (a, b)</li>'
+        "<li>temperature: few (b)</li></ul><details>"
+    ) in html
 
 
 def test_conformal_sets_under_shift():
@@ -104,4 +127,7 @@ def test_conformal_sets_under_shift():
     }
     html = report_posthoc.conformal(make_results([{"method": "a", "seed": 0, "conformal": sets}]))
     assert cells(html) == [("a", ["91.0", "1.500", "70.0", "60.0", "2.500"])]
-    assert "<summary>APS</summary>" in html and "right class for 90 % of images" in html
+    assert "<summary>APS</summary>" in html and "right class for 90 % of examples" in html
+    clean = make_results([{"method": "a", "seed": 0, "conformal": sets}])
+    html = report_posthoc.conformal(clean | {"datasets": {"id": "clean"}})
+    assert cells(html) == [("a", ["91.0", "1.500"])] and "shift" not in html

@@ -40,13 +40,27 @@ def test_the_lead_is_called_what_it_is(rows, leader, relation):
     assert f"<b>{leader}</b>" in html and relation in html
 
 
+def test_a_single_method_leads_nobody():
+    html = report_sections.outcome(make_results(("a", 0.5, None)))
+    assert not any(word in html for word in ("tile", "best", "Bold"))
+
+
+def test_a_table_has_no_column_of_dashes():
+    results = make_results(("a", 0.5, None), ("b", 0.6, None))
+    numbers = {"accuracy": 0.5, "nll": None}
+    results["runs"] = [{"method": m, "seed": 0, "metrics": {"clean": numbers}} for m in "ab"]
+    html = report_sections.every_metric(results)
+    assert ">accuracy ↑</th>" in html and ">NLL" not in html and ">steps<" not in html
+    assert "Every run" in html
+    assert "Every run" not in report_sections.every_metric(results | {"seeds": [0]})
+
+
 def test_no_leader_without_numbers():
     assert 'class="tile"' not in report_sections.outcome(make_results(("a", None, None)))
 
 
 def test_sections_without_data_are_empty():
     results = make_results(("a", 0.5, None))
-    assert report_sections.intervals(results) == ""
     assert report_sections.detection(results) == ""
 
 

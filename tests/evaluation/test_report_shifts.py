@@ -52,8 +52,21 @@ def test_of_many_methods_the_figures_have_some_and_the_tables_all():
 
 
 def test_the_shifts_of_a_single_method_have_their_names():
-    html = report_shifts.shifts(make_results(num_methods=1))
-    assert ">fog</text>" in html and "point at it" not in html and html.count("<circle") == 1
+    results = make_results(num_methods=1)
+    # A scatter of one mark tells nothing.
+    assert "<circle" not in report_shifts.shifts(results)
+    for run in results["runs"]:
+        run["metrics"]["snow"] = {"accuracy": 0.4, "ece_15": 0.4}
+    results["datasets"]["shifts"].append("snow")
+    html = report_shifts.shifts(results)
+    assert ">fog</text>" in html and "point at it" not in html and html.count("<circle") == 2
+    assert "of the legend" not in html
+    for run in results["runs"]:
+        run["metrics"] |= {f"s{i}": {"accuracy": i / 20, "ece_15": 0.1} for i in range(19)}
+    results["datasets"]["shifts"] += [f"s{i}" for i in range(19)]
+    html = report_shifts.shifts(results)  # 21: too many for names
+    assert "<title>fog</title>" in html and "point at it" in html
+    assert report_shifts.shifts(results | {"datasets": {"id": "clean"}}) == ""
 
 
 def test_curves_between_two_models():

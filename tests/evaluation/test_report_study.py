@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from calib_jax.evaluation.report_figures import style
 from calib_jax.evaluation.report_study import study_markdown, write_study
 from calib_jax.evaluation.shifts import mean_and_std
 from calib_jax.evaluation.study import collect_study
@@ -109,12 +110,38 @@ def test_the_page_is_self_contained_and_deterministic(tmp_path):
     assert page.tags.count("circle") == 8  # a mark for each method in each experiment
     assert "prefers-color-scheme: dark" in text
     assert '<td class="best">✓ -10.0 [-10.0, -10.0]</td>' in text
+    assert "<h3>Difference to flyp</h3>" in text and "<summary>Difference to carot<" in text
     write_study(path, make_study())
     assert path.read_text(encoding="utf-8") == text
     rows = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0].startswith("experiment,method,id_accuracy_mean,id_accuracy_std,")
     assert [row.split(",")[0] for row in rows[1:]] == ["CIFAR & co"] * 4 + ["b"] * 4
     assert (tmp_path / "table.md").exists() and (tmp_path / "table.tex").exists()
+
+
+def test_of_many_methods_those_that_matter_are_named(tmp_path):
+    study = make_study()
+    table = study["experiments"]["b"]["table"]
+    # Accurate and badly calibrated, or the reverse, is beaten by none; the rest by "<new|er>".
+    for name, accuracy, ece in (
+        ("accurate", 0.9, 0.5),
+        ("modest", 0.1, 0.01),
+        *((f"beaten{i}", 0.3, 0.3) for i in range(4)),
+        ("twin", 0.62, 0.09),
+        ("blank", None, None),
+    ):
+        of = {"ood_accuracy": {"mean": accuracy}, "ood_ece": {"mean": ece}}
+        table.append({"method": name, **of})
+    write_study(tmp_path / "study.html", study)
+    text = (tmp_path / "study.html").read_text(encoding="utf-8")
+    first, second = re.findall(r'<svg viewBox="0 0 440 400".*?</svg>', text, flags=re.S)
+    assert "<title>" not in first and first.count("<circle") == 4
+    assert re.findall(r"<title>(\w+)</title>", second) == [f"beaten{i}" for i in range(4)]
+    named = {"finetune", "flyp", "carot", "&lt;new|er&gt;", "accurate", "modest", "twin"}
+    assert named == set(re.findall(r'paint-order="stroke">([^<]*)</text>', second))
+    assert text.count("point at any other mark for its name") == 1
+    # The names stand above the marks of the others, which are hollow.
+    assert second.rindex("</title>") < second.index(f'fill="{style(0).color}"')
 
 
 def test_the_bound_of_an_experiment_that_has_its_runs(tmp_path):
@@ -204,7 +231,8 @@ def test_one_seed_has_no_intervals(tmp_path):
     text = study_markdown(study)
     assert "| finetune | no | +0.0 | -5.0 | +10.0 |" in text
     assert "| <new\\|er> | yes | +0.0 | +5.0 | -12.0 |" in text
-    assert "not told apart from it: flyp, carot, finetune" in text
+    assert "(60.0 %); one seed has no interval to tell others apart from it." in text
+    assert "not told apart" not in text
     assert "of 2 steps: holds 0, reversed 0, undecided 2" in text
     write_study(tmp_path / "study.html", study)
     Page((tmp_path / "study.html").read_text(encoding="utf-8"))

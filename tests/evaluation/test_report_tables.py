@@ -50,6 +50,8 @@ def test_best_takes_the_better_side_with_visible_ties():
     assert report_tables.best(stats, higher_is_better=False) == {4}
     assert report_tables.best(stats, higher_is_better=None) == set()
     assert report_tables.best([Stat(None)], higher_is_better=True) == set()
+    # One number has nobody to be better than.
+    assert report_tables.best([Stat(None), Stat(0.5)], higher_is_better=True) == set()
 
 
 @pytest.mark.parametrize(
@@ -109,9 +111,24 @@ def test_method_names_are_not_markup():
 
 
 def test_missing_numbers_and_one_seed():
-    text = report_tables.markdown_table(make_results([("a", math.nan, None)], seeds=(0,)))
+    results = make_results([("a", math.nan, None)], seeds=(0,))
+    results["runs"][0]["num_steps"] = 0
+    text = report_tables.markdown_table(results)
     assert "| a | – | – | – | – | – | – |" in text
     assert "one seed" in text and "±" not in text
+
+
+def test_a_single_method_is_not_the_best():
+    results = make_results([("a", 0.5, None)], seeds=(0,))
+    assert "**" not in report_tables.markdown_table(results)
+    columns = report_tables.terminal_table(results).columns
+    assert not any(str(cell.style) for column in columns[1:] for cell in column.cells)
+
+
+def test_predictions_from_files_have_no_seed():
+    assert report_tables.note(make_results([("a", 0.5, None)], seeds=(0,))) == (
+        "%; ECE with 15 bins; AUROC of MCM, ID positive; tuned on: validation"
+    )
 
 
 def test_columns_without_any_number_are_left_out():
