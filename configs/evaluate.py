@@ -1,9 +1,11 @@
 """Any CLIP model under shift, as it is: `evaluate.py:DATA` or `evaluate.py:DATA,MODEL`.
 
 DATA: `cifar10` (with CIFAR-10.1 and CIFAR-10-C), `imagenet` (with its five shifts), `imagenet_c`,
-`imagenet_real`, or the name of any prepared TFDS data set with a split `test`. MODEL: a hub id, or
-a folder of ours or in the Hugging Face layout; where an exported classifier lies in it, that is
-tested beside the zero-shot head.
+`imagenet_real`, or any prepared TFDS data set: `NAME` (its split `test`) or `NAME:SPLIT`. Or a list
+of these: `imagenet+imagenet_r+objectnet` or `pacs:photo+pacs:sketch` tests on the first and on the
+others as shifts of its classes, and on nothing else. MODEL: a hub id, or a folder of ours or in the
+Hugging Face layout; where an exported classifier lies in it, that is tested beside the zero-shot
+head.
 """
 
 import pathlib
@@ -18,30 +20,50 @@ from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.method import Method
 from calib_jax.training.loop import Training
 
+ALONE = {
+    "cifar10": ("cifar10", "cifar10.1", "cifar10_c"),
+    "imagenet": ("imagenet", *imagenet.shifts()),
+    "imagenet_c": ("imagenet", "imagenet_c"),
+}
+"""What a name that stands alone is tested on."""
 
-def data(name: str) -> tuple[Evaluation, tuple[str, ...]]:
+
+def splits(name: str) -> dict[str, Split]:
+    """The splits of one name of DATA."""
+    if name == "cifar10_c":
+        return cifar10_c.corrupted()
+    if name == "imagenet_c":
+        return imagenet.corrupted()
+    known: dict[str, Split] = {
+        "cifar10": cifar10.test(),
+        "cifar10.1": cifar10_1.test(),
+        "imagenet": imagenet.validation(),
+        "imagenet_real": imagenet.real(),
+        **imagenet.shifts(),
+    }
+    data_set, _, split = name.partition(":")
+    return {name: known.get(name) or Split(name=data_set, split=split or "test")}
+
+
+def data(text: str) -> tuple[Evaluation, tuple[str, ...]]:
     """What is tested on, and the class names; none: the data set's own."""
-    if name == "cifar10":
-        shifts = {"cifar10.1": cifar10_1.test(), **cifar10_c.corrupted()}
-        evaluation = Evaluation(
-            id_name=name,
-            id_split=cifar10.test(),
-            validation=cifar10.validation(),
-            shifts=shifts,
-            templates=cifar10.TEMPLATES,
-        )
+    first, *others = text.split("+")
+    names = (first, *others) if others else ALONE.get(first, (first,))
+    found = {key: split for name in names for key, split in splits(name).items()}
+    (id_name, id_split), *shifts = found.items()
+    evaluation = Evaluation(
+        id_name=id_name,
+        id_split=id_split,
+        shifts=dict(shifts),
+        templates=("a photo of a {}.",),
+    )
+    if first.startswith("cifar10"):
+        evaluation.validation, evaluation.templates = cifar10.validation(), cifar10.TEMPLATES
         return evaluation, cifar10.CLASS_NAMES
-    if name in ("imagenet", "imagenet_c", "imagenet_real"):
-        found = {"imagenet": imagenet.shifts, "imagenet_c": imagenet.corrupted}.get(name, dict)()
-        id_split = imagenet.real() if name == "imagenet_real" else imagenet.validation()
-        templates = imagenet.TEMPLATES
-        id_name = "imagenet" if name == "imagenet_c" else name
-        evaluation = Evaluation(
-            id_name=id_name, id_split=id_split, shifts=found, templates=templates
-        )
+    if first.startswith("imagenet"):
+        evaluation.templates = imagenet.TEMPLATES
         return evaluation, imagenet.CLASS_NAMES
-    split = Split(name=name, split="test")
-    return Evaluation(id_name=name, id_split=split, templates=("a photo of a {}.",)), ()
+    return evaluation, ()
 
 
 def get_config(variant: str = "cifar10") -> Experiment:
@@ -59,4 +81,5 @@ def get_config(variant: str = "cifar10") -> Experiment:
         finetune=Stage(class_names=class_names, training=Training(num_steps=0)),
         methods=methods,
         evaluation=evaluation,
+        tuned_on="",
     )

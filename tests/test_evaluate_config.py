@@ -10,6 +10,8 @@ from calib_jax.classifiers.exported import ExportedHead
 from calib_jax.classifiers.head import Head
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
 from calib_jax.core.sharding import make_mesh
+from calib_jax.data.datasets import imagenet
+from calib_jax.data.datasets.records import Split
 
 CONFIG = pathlib.Path(__file__).resolve().parents[1] / "configs" / "evaluate.py"
 
@@ -21,7 +23,10 @@ CONFIG = pathlib.Path(__file__).resolve().parents[1] / "configs" / "evaluate.py"
         ("imagenet", 5, 1000),
         ("imagenet_c", 75, 1000),
         ("imagenet_real", 0, 1000),
+        ("imagenet+imagenet_r+objectnet", 2, 1000),
+        ("cifar10+cifar10.1", 1, 10),
         ("pets,laion/some-clip", 0, 0),
+        ("pacs:photo+pacs:sketch", 1, 0),
     ],
 )
 def test_every_variant_validates(variant, num_shifts, num_classes):
@@ -31,6 +36,21 @@ def test_every_variant_validates(variant, num_shifts, num_classes):
     assert len(experiment.finetune.class_names) == num_classes
     assert list(experiment.methods) == ["zero_shot"]
     assert experiment.pretrained == (variant.partition(",")[2] or "openai/clip-vit-base-patch16")
+
+
+def test_a_list_is_the_first_data_set_and_the_others_as_its_shifts():
+    data = runpy.run_path(str(CONFIG))["data"]
+    evaluation, class_names = data("imagenet+imagenet_r")
+    assert evaluation.labelled() == {
+        "imagenet": imagenet.validation(),
+        "imagenet_r": imagenet.shifts()["imagenet_r"],
+    }
+    assert (evaluation.templates, class_names) == (imagenet.TEMPLATES, imagenet.CLASS_NAMES)
+    evaluation, _ = data("pacs:photo+pacs:sketch")
+    assert evaluation.labelled() == {
+        "pacs:photo": Split(name="pacs", split="photo"),
+        "pacs:sketch": Split(name="pacs", split="sketch"),
+    }
 
 
 def test_an_exported_classifier_is_tested_too_under_its_own_class_names(tmp_path):

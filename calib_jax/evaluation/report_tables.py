@@ -184,9 +184,10 @@ def note(results: Mapping[str, Any]) -> str:
     if report_data.has_seeds(results):
         spread = f"mean ± sample std over {len(results['seeds'])} seeds; "
     score, tuned_on = results.get("table_score"), results.get("tuned_on")
+    unknown = report_data.out_of_distribution(results)
     return (
         f"%; {spread}ECE with {results.get('num_bins', DASH)} bins"
-        + (f"; AUROC of {score_title(score)}, ID positive" if score else "")
+        + (f"; AUROC of {score_title(score)}, ID positive" if score and unknown else "")
         + (f"; tuned on: {tuned_on}" if tuned_on else "")
     )
 

@@ -26,7 +26,7 @@ def make_results(rows, seeds=(0, 1)):
         "seeds": list(seeds),
         "table": table,
         "runs": [{"method": row[0]} for row in rows],
-        "datasets": {"id": "clean"},
+        "datasets": {"id": "clean", "near": ["letters"]},
     }
 
 
@@ -129,6 +129,8 @@ def test_predictions_from_files_have_no_seed():
     assert report_tables.note(make_results([("a", 0.5, None)], seeds=(0,))) == (
         "%; ECE with 15 bins; AUROC of MCM, ID positive; tuned on: validation"
     )
+    results = make_results([("a", 0.5, None)], seeds=(0,)) | {"datasets": {"id": "clean"}}
+    assert report_tables.note(results) == "%; ECE with 15 bins; tuned on: validation"
 
 
 def test_columns_without_any_number_are_left_out():
