@@ -63,7 +63,7 @@ def evaluate_predictions(
         zero_shot: For calibrators that need them (`SampleAdaptiveScaling`): the pre-trained model's
             logits (or probabilities) of every reported split, by name.
         num_bins: Of the calibration errors; their names carry it.
-        num_resamples: Of the bootstrap; 0: no intervals. 1,000 take 0.4 s for 2,000 examples of 10 classes.
+        num_resamples: Of the bootstrap; 0: none. 1,000 take 0.4 s for 2,000 examples of 10 classes.
         level: Of the intervals.
 
     Raises:
