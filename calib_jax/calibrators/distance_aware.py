@@ -48,7 +48,7 @@ class DistanceAwareCalibration:
     num_neighbors: int = 5
     base_distance: float = 0.05
 
-    def fit(
+    def of_texts(
         self,
         *,
         zero_shot: Float[np.ndarray, "c d"],

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from calib_jax.calibrators.calibrator import Calibrator
 from calib_jax.calibrators.distance_aware import DistanceAwareCalibration, DistanceAwareScale
 from calib_jax.core import numerics
 from calib_jax.core.errors import ConfigError, DataError
@@ -37,7 +38,7 @@ def test_factors_by_loop(num_neighbors):
     arrays = dict(EMBEDDINGS)
     arrays["tuned"] = arrays["tuned"].copy()
     arrays["tuned"][4] = arrays["tuned_base"][0] + 0.01  # a class that was trained
-    fitted = DistanceAwareCalibration(num_neighbors=num_neighbors).fit(**arrays)
+    fitted = DistanceAwareCalibration(num_neighbors=num_neighbors).of_texts(**arrays)
     assert fitted.factor[4] == 1
     assert (fitted.factor != 1).sum() == 6
     np.testing.assert_allclose(
@@ -50,13 +51,13 @@ def test_nothing_moved_nothing_scaled():
         "tuned": EMBEDDINGS["zero_shot"],
         "tuned_base": EMBEDDINGS["zero_shot_base"],
     }
-    np.testing.assert_allclose(DistanceAwareCalibration().fit(**arrays).factor, 1, rtol=1e-12)
+    np.testing.assert_allclose(DistanceAwareCalibration().of_texts(**arrays).factor, 1, rtol=1e-12)
 
 
 def test_texts_that_moved_away_lose_confidence():
     arrays = EMBEDDINGS | {"tuned": 3 * EMBEDDINGS["zero_shot"]}
     arrays["tuned_base"] = EMBEDDINGS["zero_shot_base"]
-    assert (DistanceAwareCalibration().fit(**arrays).factor < 1).all()
+    assert (DistanceAwareCalibration().of_texts(**arrays).factor < 1).all()
 
 
 def test_applied():
@@ -71,13 +72,18 @@ def test_applied():
 
 def test_errors():
     with pytest.raises(ConfigError, match="^num_neighbors: got 0, expected at least 1"):
-        DistanceAwareCalibration(num_neighbors=0).fit(**EMBEDDINGS)
+        DistanceAwareCalibration(num_neighbors=0).of_texts(**EMBEDDINGS)
     with pytest.raises(ConfigError, match="^base_distance: got -0.1, expected a finite number >="):
-        DistanceAwareCalibration(base_distance=-0.1).fit(**EMBEDDINGS)
+        DistanceAwareCalibration(base_distance=-0.1).of_texts(**EMBEDDINGS)
     with pytest.raises(DataError, match="^tuned_base: got 9 classes, .* num_neighbors=10"):
-        DistanceAwareCalibration(num_neighbors=10).fit(**EMBEDDINGS)
+        DistanceAwareCalibration(num_neighbors=10).of_texts(**EMBEDDINGS)
     for name in EMBEDDINGS:
         bad = EMBEDDINGS[name].copy()
         bad[1, 2] = np.nan
         with pytest.raises(DataError, match=rf"^{name}: got nan at \[1, 2\], expected finite"):
-            DistanceAwareCalibration().fit(**(EMBEDDINGS | {name: bad}))
+            DistanceAwareCalibration().of_texts(**(EMBEDDINGS | {name: bad}))
+
+
+def test_it_is_no_calibrator_of_labelled_logits():
+    """So a config that lists it is refused: what `of_texts` gives is to be listed."""
+    assert not isinstance(DistanceAwareCalibration(), Calibrator)
