@@ -18,10 +18,12 @@ from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.evaluation.api import evaluate_predictions
 from calib_jax.evaluation.posthoc import VALIDATION
+from calib_jax.evaluation.record import check_trends
 from calib_jax.evaluation.report import write_report
 from calib_jax.evaluation.report_tables import terminal_table
 from calib_jax.evaluation.results import collect
 from calib_jax.metrics.outcomes import Kind
+from calib_jax.metrics.robustness import Trend
 from calib_jax.training.workdir import Workdir, read_json, write_json
 
 KINDS: tuple[Kind, ...] = ("logits", "probs")
@@ -48,6 +50,8 @@ class PredictionFiles:
             `evaluate_predictions` alone.
         class_names: For the mistakes, with commas between, or the path of a text file with one on
             each line; empty: numbers.
+        trends: For shifts, by name, the line of baseline models: the effective robustness beyond
+            it.
         num_resamples: Of the bootstrap intervals; 0: none.
         level: Of the intervals.
     """
@@ -61,6 +65,7 @@ class PredictionFiles:
         default_factory=lambda: {"temperature": TemperatureScaling()}
     )
     class_names: str = ""
+    trends: dict[str, Trend] = dataclasses.field(default_factory=dict)
     num_resamples: int = 1000
     level: float = 0.95
 
@@ -102,8 +107,9 @@ class PredictionFiles:
     def validate(self) -> None:
         """Raises a ConfigError for a setting of another type, or names that do not tell splits."""
         settings.check_types(self, PredictionFiles, "config")
-        self.paths()
+        _, *shifts = self.paths()
         self.names()
+        check_trends(self.trends, shifts, where="trends")
 
 
 def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, Any]:
@@ -136,6 +142,7 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
             shifts=shifts,
             class_names=class_names or None,
             calibrators=None if held_out is None else config.calibrators,
+            trends=config.trends,
             num_resamples=config.num_resamples,
             level=config.level,
         )

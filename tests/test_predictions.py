@@ -12,6 +12,7 @@ from calib_jax import main
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.evaluation.api import evaluate_predictions
+from calib_jax.metrics.robustness import Trend
 from calib_jax.predictions import PredictionFiles, read_predictions, run_predictions
 
 CONFIG = pathlib.Path(__file__).resolve().parents[1] / "configs" / "evaluate_predictions.py"
@@ -203,6 +204,13 @@ def test_files_that_do_not_go_together(files):
 def test_names_of_splits(reported, message):
     with pytest.raises(ConfigError, match=message):
         PredictionFiles(reported=reported).validate()
+
+
+def test_a_line_for_no_shift():
+    trends = {"a": Trend(slope=1.0, intercept=0.0, scale="logit")}
+    with pytest.raises(ConfigError, match="trends: there is no shift 'a'"):
+        PredictionFiles(reported="a.npz,b.npz", trends=trends).validate()
+    PredictionFiles(reported="b.npz,a.npz", trends=trends).validate()
 
 
 def test_names_and_paths():

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core import inputs, settings
 from calib_jax.core.errors import ConfigError, DataError, nearest
-from calib_jax.evaluation.labelled import Labelled, mistakes, records
+from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.posthoc import (
     TEMPERATURE,
     VALIDATION,
@@ -21,10 +21,13 @@ from calib_jax.evaluation.posthoc import (
     calibrated,
     check_disjoint,
     check_needs,
+    summary_intervals,
 )
+from calib_jax.evaluation.record import check_trends, mistakes, records
 from calib_jax.evaluation.shifts import NUM_BINS, summary
 from calib_jax.metrics.calibration import check_num_examples
 from calib_jax.metrics.outcomes import Kind
+from calib_jax.metrics.robustness import Trend
 
 Pair = tuple[npt.ArrayLike, npt.ArrayLike]
 """Logits (or probabilities) [n c] and labels [n] of one split."""
@@ -41,6 +44,7 @@ def evaluate_predictions(
     class_names: Sequence[str] | None = None,
     calibrators: Mapping[str, AnyCalibrator] | None = None,
     zero_shot: Mapping[str, npt.ArrayLike] | None = None,
+    trends: Mapping[str, Trend] | None = None,
     num_bins: int = NUM_BINS,
     num_resamples: int = 1000,
     level: float = 0.95,
@@ -62,6 +66,8 @@ def evaluate_predictions(
             are fitted already (`DistanceAwareScale`) are applied as they are.
         zero_shot: For calibrators that need them (`SampleAdaptiveScaling`): the pre-trained model's
             logits (or probabilities) of every reported split, by name.
+        trends: For shifts, by name, the line of baseline models (`metrics.robustness.Trend`): the
+            effective robustness beyond it.
         num_bins: Of the calibration errors; their names carry it.
         num_resamples: Of the bootstrap; 0: none. 1,000 take 0.4 s for 2,000 examples of 10 classes.
         level: Of the intervals.
@@ -73,28 +79,54 @@ def evaluate_predictions(
             shares rows with a reported one; names the array and the first bad index.
     """
     kind: Kind = "probs" if probs else "logits"
-    _check_types(calibrators, num_bins=num_bins, num_resamples=num_resamples, level=level)
+    _check_types(calibrators, trends, num_bins=num_bins, num_resamples=num_resamples, level=level)
     _check_pairs(calibration, shifts)
+    check_trends(trends or {}, shifts or {}, where="trends")
     splits = _read(name, (logits, labels), calibration, shifts or {}, kind=kind)
     splits = _with_zero_shot(splits, zero_shot or {})
     chosen = _calibrators(calibrators, splits)
-    record = _raw(splits, class_names, num_bins=num_bins, num_resamples=num_resamples, level=level)
-    if VALIDATION in splits or chosen:
-        record["calibrated"] = calibrated(chosen, splits, num_bins=num_bins)
-    record["summary"] = summary(
-        record["metrics"],
-        {},
-        id_name=name,
-        shifts=tuple(shifts or ()),
-        calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
+    record = _raw(
+        splits,
+        class_names,
+        trends or {},
         num_bins=num_bins,
+        num_resamples=num_resamples,
+        level=level,
     )
-    return record
+    if VALIDATION in splits or chosen:
+        record["calibrated"] = calibrated(
+            chosen,
+            splits,
+            shifts=tuple(shifts or ()),
+            num_bins=num_bins,
+            num_resamples=num_resamples,
+            level=level,
+        )
+    return _summarised(record, name, tuple(shifts or ()), num_bins=num_bins)
 
 
-def _check_types(calibrators: Any, **numbers: Any) -> None:
-    """Raises a ConfigError for a number or a calibrator that is none."""
+def _summarised(
+    record: dict[str, Any], name: str, shifts: tuple[str, ...], *, num_bins: int
+) -> dict[str, Any]:
+    """The record and what the table has of it."""
+    if shifts and "intervals" in record:
+        record["summary_intervals"] |= summary_intervals(record)
+    return record | {
+        "summary": summary(
+            record["metrics"],
+            {},
+            id_name=name,
+            shifts=shifts,
+            calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
+            num_bins=num_bins,
+        )
+    }
+
+
+def _check_types(calibrators: Any, trends: Any, **numbers: Any) -> None:
+    """Raises a ConfigError for a number, a calibrator or a line that is none."""
     settings.check_types(calibrators or {}, dict[str, AnyCalibrator], "calibrators")
+    settings.check_types(trends or {}, dict[str, Trend], "trends")
     for name, value in numbers.items():
         settings.check_types(value, float if name == "level" else int, name)
 
@@ -118,6 +150,7 @@ def _check_pairs(calibration: Any, shifts: Any) -> None:
 def _raw(
     splits: Mapping[str, Labelled],
     class_names: Sequence[str] | None,
+    trends: Mapping[str, Trend],
     *,
     num_bins: int,
     num_resamples: int,
@@ -141,7 +174,9 @@ def _raw(
     record = records(
         splits,
         outcomes,
+        id_name=id_name,
         shifts=[name for name in splits if name not in (id_name, VALIDATION)],
+        trends=trends,
         num_bins=num_bins,
         num_resamples=num_resamples,
         level=level,

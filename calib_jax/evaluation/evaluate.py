@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from calib_jax.calibrators.calibrator import Calibrator, PairedCalibrator
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core.errors import ConfigError, nearest
@@ -13,12 +15,21 @@ from calib_jax.core.types import Params, Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import spread
+from calib_jax.evaluation import intervals
 from calib_jax.evaluation.diagnostics import spectrum
-from calib_jax.evaluation.labelled import Labelled, mistakes, records
+from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.ood_detection import SCORES, detection_metrics
-from calib_jax.evaluation.posthoc import TEMPERATURE, VALIDATION, calibrated, conformal
+from calib_jax.evaluation.posthoc import (
+    TEMPERATURE,
+    VALIDATION,
+    calibrated,
+    conformal,
+    summary_intervals,
+)
 from calib_jax.evaluation.predict import Predictor
+from calib_jax.evaluation.record import check_trends, mistakes, records
 from calib_jax.evaluation.shifts import summary
+from calib_jax.metrics.robustness import Trend
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -41,6 +52,8 @@ class Evaluation:
             beside the metrics: 90 ms for 2,000 examples, 300 ms for 10,000.
         calibrators: Fitted on `validation` and tried on every split beside the raw model; without
             `validation` there are only those without a fit (`SampleAdaptiveScaling`).
+        trends: For shifts, by name, the line of baseline models: the effective robustness beyond
+            it. Both accuracies are of the run's splits: fit the line to the same.
         conformal_alpha: Share of labels that conformal sets, fitted on `validation` too, may miss;
             None: no sets.
     """
@@ -59,6 +72,7 @@ class Evaluation:
     calibrators: dict[str, Calibrator | PairedCalibrator] = dataclasses.field(
         default_factory=lambda: {TEMPERATURE: TemperatureScaling()}
     )
+    trends: dict[str, Trend] = dataclasses.field(default_factory=dict)
     conformal_alpha: float | None = None
 
     def validate(self) -> None:
@@ -84,6 +98,7 @@ class Evaluation:
             raise ConfigError(
                 "evaluation.num_resamples: got 1, expected 0 or at least 2. Set 200, or 0."
             )
+        check_trends(self.trends, self.shifts, where="evaluation.trends")
         if self.conformal_alpha is not None and not 0 < self.conformal_alpha < 1:
             raise ConfigError(
                 f"evaluation.conformal_alpha: got {self.conformal_alpha}, expected a share in "
@@ -129,7 +144,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """What `results.json` holds of one model: metrics raw and calibrated, detection, spectrum ...
 
-    Its keys are those of `labelled.records`, and `mistakes`, `detection`, `spectrum`, `summary`,
+    Its keys are those of `record.records`, and `mistakes`, `detection`, `spectrum`, `summary`,
     `examples`; with a validation split `calibrated` and, where it is asked for, `conformal`.
 
     Args:
@@ -149,31 +164,40 @@ def evaluate(
     }
     record = _of_labelled(labelled, evaluation, class_names)
     id_set = predictions[evaluation.id_name]
-    detection = {
-        name: detection_metrics(id_set, predictions[name]) for name in evaluation.unknown()
-    }
+    found = _of_unknown(id_set, {n: predictions[n] for n in evaluation.unknown()}, evaluation)
+    over = {
+        key: ends
+        for part in (record, found)
+        for key, ends in part.get("summary_intervals", {}).items()
+    } | summary_intervals(record)
     values = spectrum(id_set.features)
-    return record | {
-        "detection": detection,
-        "spectrum": {
-            "smallest_singular_value": float(values[-1]),
-            "singular_values": values.tolist(),
-        },
-        "summary": summary(
-            record["metrics"],
-            detection,
-            id_name=evaluation.id_name,
-            shifts=tuple(evaluation.shifts),
-            near=tuple(evaluation.near),
-            far=tuple(evaluation.far),
-            score=evaluation.score,
-            calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
-        ),
-        "examples": {
-            name: _examples(predictions[name], splits[name], class_names, evaluation.num_examples)
-            for name in (evaluation.id_name, *evaluation.shifts, *evaluation.unknown())
-        },
-    }
+    return (
+        record
+        | found
+        | ({"summary_intervals": over} if over else {})
+        | {
+            "spectrum": {
+                "smallest_singular_value": float(values[-1]),
+                "singular_values": values.tolist(),
+            },
+            "summary": summary(
+                record["metrics"],
+                found["detection"],
+                id_name=evaluation.id_name,
+                shifts=tuple(evaluation.shifts),
+                near=tuple(evaluation.near),
+                far=tuple(evaluation.far),
+                score=evaluation.score,
+                calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
+            ),
+            "examples": {
+                name: _examples(
+                    predictions[name], splits[name], class_names, evaluation.num_examples
+                )
+                for name in (evaluation.id_name, *evaluation.shifts, *evaluation.unknown())
+            },
+        }
+    )
 
 
 def _labelled(
@@ -195,7 +219,9 @@ def _of_labelled(
     record = records(
         labelled,
         outcomes,
+        id_name=evaluation.id_name,
         shifts=tuple(evaluation.shifts),
+        trends=evaluation.trends,
         num_resamples=evaluation.num_resamples,
     )
     reported = {name: split for name, split in labelled.items() if name != VALIDATION}
@@ -210,11 +236,45 @@ def _of_labelled(
         if has_held_out or isinstance(one, PairedCalibrator)
     }
     if has_held_out or chosen:
-        record["calibrated"] = calibrated(chosen, labelled)
+        record["calibrated"] = calibrated(
+            chosen,
+            labelled,
+            shifts=tuple(evaluation.shifts),
+            num_resamples=evaluation.num_resamples,
+        )
     if has_held_out and evaluation.conformal_alpha is not None:
         held_out = labelled[VALIDATION]
-        record["conformal"] = conformal(evaluation.conformal_alpha, held_out, reported)
+        record["conformal"] = conformal(
+            evaluation.conformal_alpha,
+            held_out,
+            reported,
+            num_resamples=evaluation.num_resamples,
+        )
     return record
+
+
+def _of_unknown(
+    id_set: Predictions, ood_sets: Mapping[str, Predictions], evaluation: Evaluation
+) -> dict[str, Any]:
+    """`detection`; with resamples `detection_intervals` and the `summary_intervals` of means."""
+    found: dict[str, Any] = {
+        "detection": {name: detection_metrics(id_set, one) for name, one in ood_sets.items()}
+    }
+    if not evaluation.num_resamples or not ood_sets:
+        return found
+    drawn = intervals.detection(id_set, ood_sets, num_resamples=evaluation.num_resamples)
+    over = {
+        f"{kind}_auroc": np.mean([drawn[n][evaluation.score]["auroc"] for n in names], axis=0)
+        for kind, names in (("near", evaluation.near), ("far", evaluation.far))
+        if names
+    }
+    return found | {
+        "detection_intervals": {
+            name: {score: intervals.ends(values) for score, values in of_set.items()}
+            for name, of_set in drawn.items()
+        },
+        "summary_intervals": intervals.ends(over),
+    }
 
 
 def _examples(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from jaxtyping import Float
+
 from calib_jax.core.types import Predictions
 from calib_jax.metrics.detection import detection
 from calib_jax.scores.energy import energy
@@ -20,6 +23,12 @@ SCORES = {
 """Each score of a split; higher = more in-distribution."""
 
 
+def scores(split: Predictions) -> dict[str, Float[np.ndarray, " n"]]:
+    """Every score of the split's examples."""
+    return {name: score(split) for name, score in SCORES.items()}
+
+
 def detection_metrics(id_set: Predictions, ood_set: Predictions) -> dict[str, dict[str, float]]:
     """AUROC, AUPR and FPR95 (with either class as the positive one) of each score."""
-    return {name: detection(score(id_set), score(ood_set)) for name, score in SCORES.items()}
+    of_ood = scores(ood_set)
+    return {name: detection(one, of_ood[name]) for name, one in scores(id_set).items()}

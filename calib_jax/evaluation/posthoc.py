@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -25,8 +25,10 @@ from calib_jax.calibrators.conformal import (
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.core.numerics import row_blocks
 from calib_jax.core.restrict import relabel, restrict
+from calib_jax.evaluation import intervals
 from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.shifts import NUM_BINS
+from calib_jax.metrics import bootstrap
 
 VALIDATION = "validation"
 """What records call the split that calibrators are fitted on."""
@@ -58,18 +60,25 @@ def calibrated(
     calibrators: Mapping[str, AnyCalibrator],
     splits: Mapping[str, Labelled],
     *,
+    shifts: Sequence[str] = (),
     num_bins: int = NUM_BINS,
+    num_resamples: int = 0,
+    level: float = 0.95,
 ) -> dict[str, dict[str, Any]]:
     """Of each calibrator what it was fitted on, its scalar parameters, and metrics of each split.
 
-    Also `notes`, where a fit rests on less than it seems: a line for each reason.
+    Also `notes`, where a fit rests on less than it seems: a line for each reason. With resamples
+    `intervals` of the metrics, the fit held fixed, and over the shifts `summary_intervals`.
     It is fitted to all classes of the model and applied to them; then a data set of fewer classes
     restricts what comes out. The split that it was fitted on has no metrics: they would flatter.
 
     Args:
         calibrators: By name; what is not to be fitted is applied as it is.
         splits: `validation`, which the others are fitted on, and those that they are tried on.
+        shifts: The splits whose mean and worst are summarised.
         num_bins: Of the ECE.
+        num_resamples: Of the bootstrap; 0: no intervals.
+        level: Of the intervals.
 
     Raises:
         ConfigError: A setting of a calibrator out of range, or as `check_needs`.
@@ -81,20 +90,35 @@ def calibrated(
     record: dict[str, dict[str, Any]] = {}
     for name, calibrator in calibrators.items():
         fitted = _fitted(calibrator, splits)
-        metrics = {}
+        metrics, drawn = {}, {}
         for split_name, split in reported.items():
             after = apply(fitted, split)
-            values = after.metrics(after.outcomes(num_bins=num_bins), num_bins=num_bins)
+            outcomes = after.outcomes(num_bins=num_bins)
+            values = after.metrics(outcomes, num_bins=num_bins)
             metrics[split_name] = {key: values[key] for key in keys}
+            if num_resamples:
+                drawn[split_name] = intervals.resampled(
+                    after, outcomes, keys=keys, num_bins=num_bins, num_resamples=num_resamples
+                )
         record[name] = {
             "fitted_on": VALIDATION if isinstance(calibrator, Calibrator) else None,
             "parameters": _scalars(fitted),
             "metrics": metrics,
         }
+        if drawn:
+            over = intervals.over_shifts(drawn, shifts, num_bins=num_bins)
+            record[name] |= intervals.parts(drawn, over, level)
         if isinstance(calibrator, NotingCalibrator):
             notes = calibrator.notes(fitted, splits[VALIDATION].labels)
             record[name] |= {"notes": notes} if notes else {}
     return record
+
+
+def summary_intervals(record: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The interval of the summary's `ood_ece_calibrated`, if the record has it."""
+    scaled = record.get("calibrated", {}).get(TEMPERATURE, {})
+    over = scaled.get("summary_intervals", {})
+    return {"ood_ece_calibrated": over["ood_ece"]} if over else {}
 
 
 def _fitted(
@@ -132,9 +156,17 @@ def _of_rows(
     return lambda rows: fitted.probs(logits[rows])
 
 
-def conformal(alpha: float, held_out: Labelled, reported: Mapping[str, Labelled]) -> dict[str, Any]:
+def conformal(
+    alpha: float,
+    held_out: Labelled,
+    reported: Mapping[str, Labelled],
+    *,
+    num_resamples: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
     """Coverage and mean size on each split of the sets of each score, beside `alpha`.
 
+    With resamples `intervals` of the two, the thresholds held fixed.
     Of a data set of fewer classes, a set holds those that one of its classes lies in. Where several
     answers are right, the sets are to hold the prediction, if it is one of them.
 
@@ -156,6 +188,14 @@ def conformal(alpha: float, held_out: Labelled, reported: Mapping[str, Labelled]
                 sets = restrict(sets.astype(np.float32), split.groups) > 0
             found = set_metrics(sets, labels)
             record[name][split_name] = {"coverage": found.coverage, "mean_size": found.mean_size}
+            if num_resamples:
+                of_sets = {
+                    "coverage": bootstrap.mean(sets[np.arange(len(labels)), labels]),
+                    "mean_size": bootstrap.mean(sets.sum(axis=1).astype(np.float64)),
+                }
+                seed = intervals.seed_of(split.labels)
+                drawn = bootstrap.resampled(of_sets, num_resamples=num_resamples, seed=seed)
+                record[name][split_name]["intervals"] = intervals.ends(drawn, level)
     return record
 
 

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.evaluation import report_data, report_html, report_selection, report_tables
 from calib_jax.evaluation.report_data import Stat
-from calib_jax.evaluation.report_html import Cell, Row, paragraph
+from calib_jax.evaluation.report_html import Cell, Row, escape, paragraph
 
 Results = Mapping[str, Any]
 
 
 def intervals(results: Results) -> str:
-    """The first seed's numbers and their intervals, over the shifts and by data set (folded)."""
+    """The first seed's numbers and their intervals: of the summary, then by data set (folded)."""
     first = {run["method"]: run for run in reversed(results["runs"])}
-    methods = report_selection.drawn(results)
-    keys = report_data.names(results, "intervals", results["datasets"]["id"])
-    if not keys:
+    datasets = report_data.evaluated(results)
+    if not report_data.names(results, "intervals", datasets[0]):
         return ""
-    rows: list[Row] = []
-    for dataset in report_data.evaluated(results):
-        rows.append(Row(dataset))
-        rows.extend(
-            Row(
-                method,
-                [_cell(first.get(method), "metrics", "intervals", dataset, key=k) for k in keys],
-                of,
-            )
-            for method, of in methods.items()
-        )
     first_seed = " of the first seed" * report_data.has_seeds(results)
     note = paragraph(
         f"The number{first_seed} and its {100 * report_data.level(results):g} % percentile "
@@ -37,12 +25,54 @@ def intervals(results: Results) -> str:
         "calibration error is biased upward, and once more in a resample: its interval lies too "
         "high and may miss it; read the width. " + report_selection.remark(results)
     )
-    table = report_html.table(["method", *map(report_tables.metric_heading, keys)], rows)
-    return report_html.folded("Every interval", note + _over_shifts(results, first) + table)
+    tables = _of_summary(results, first) + _by_data_set(results, first, datasets)
+    for name in report_data.names(results, "calibrated"):
+        table = _by_data_set(results, first, datasets, "calibrated", name)
+        tables += f"<h3>After {escape(name.replace('_', ' '))}</h3>{table}" if table else ""
+    return report_html.folded("Every interval", note + tables + _of_detection(results, first))
 
 
-def _over_shifts(results: Results, first: Mapping[str, Mapping[str, Any]]) -> str:
-    """The intervals of the mean and the worst over the shifts; nothing where there are none."""
+def _by_data_set(
+    results: Results, first: Mapping[str, Mapping[str, Any]], datasets: Sequence[str], *path: str
+) -> str:
+    """Methods by data set down, metrics across; raw, or under the path of a calibrator."""
+    keys = dict.fromkeys(
+        k for dataset in datasets for k in report_data.names(results, *path, "intervals", dataset)
+    )
+    rows: list[Row] = []
+    for dataset in datasets:
+        rows.append(Row(dataset))
+        for method, of in report_selection.drawn(results).items():
+            run = report_data.lookup(first.get(method), *path)
+            cells = [_cell(run, "metrics", "intervals", dataset, key=key) for key in keys]
+            rows.append(Row(method, cells, of))
+    headings = ["method", *map(report_tables.metric_heading, keys)]
+    return report_html.table(headings, rows) if keys else ""
+
+
+def _of_detection(results: Results, first: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table a score: methods by OOD set down, the numbers of detection across."""
+    sets = report_data.out_of_distribution(results)
+    parts = ""
+    for score in report_data.names(results, "detection_intervals", *sets[:1]) if sets else ():
+        keys = report_data.names(results, "detection_intervals", sets[0], score)
+        rows: list[Row] = []
+        for dataset in sets:
+            rows.append(Row(dataset))
+            for method, of in report_selection.drawn(results).items():
+                path = (dataset, score)
+                cells = [
+                    _cell(first.get(method), "detection", "detection_intervals", *path, key=key)
+                    for key in keys
+                ]
+                rows.append(Row(method, cells, of))
+        table = report_html.table(["method", *map(report_tables.metric_heading, keys)], rows)
+        parts += f"<h3>{escape(report_tables.score_title(score))}</h3>{table}"
+    return parts
+
+
+def _of_summary(results: Results, first: Mapping[str, Mapping[str, Any]]) -> str:
+    """The intervals of the summary; nothing where there are none."""
     found = set(report_data.names(results, "summary_intervals"))
     shown = [column for column in report_tables.ALL_COLUMNS if column.key in found]
     if not shown:

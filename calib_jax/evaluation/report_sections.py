@@ -166,7 +166,9 @@ def every_metric(results: Results) -> str:
     datasets = report_data.evaluated(results)
     keys = [
         key
-        for key in report_data.names(results, "metrics", datasets[0])
+        for key in dict.fromkeys(
+            key for dataset in datasets for key in report_data.names(results, "metrics", dataset)
+        )
         if any(
             report_data.number(report_data.lookup(run, "metrics", dataset, key)) is not None
             for run in results["runs"]

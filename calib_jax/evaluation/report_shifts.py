@@ -39,6 +39,7 @@ def shifts(results: Results) -> str:
             report_html.folded(f"{title} of every method on every shift", _table(results, key))
             for key, title in (("accuracy", "Accuracy"), (_ece(results), "ECE"))
         )
+        + _robustness(results)
     )
 
 
@@ -131,9 +132,27 @@ def _bars(results: Results) -> str:
     return f'<div class="figures">{figures}</div>'
 
 
+def _robustness(results: Results) -> str:
+    """Effective robustness, where baseline models have a line."""
+    key = "effective_robustness"
+    if not _datasets(results, key):
+        return ""
+    note = paragraph(
+        "OOD accuracy beyond what the line of the baseline models (in the config) says for the "
+        "same ID accuracy, in points."
+    )
+    return report_html.folded("Effective robustness", note + _table(results, key))
+
+
+def _datasets(results: Results, key: str) -> list[str]:
+    """The data sets that have a metric in any run."""
+    datasets = report_data.evaluated(results)
+    return [d for d in datasets if key in report_data.names(results, "metrics", d)]
+
+
 def _table(results: Results, key: str) -> str:
     """One metric: methods down, data sets across, the best of each column marked."""
-    methods, datasets = report_data.methods(results), report_data.evaluated(results)
+    methods, datasets = report_data.methods(results), _datasets(results, key)
     better = report_tables.higher_is_better(key)
     columns = []
     for dataset in datasets:

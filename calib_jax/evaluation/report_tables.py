@@ -45,6 +45,7 @@ OPTIONAL = (
     Column("worst_shift_accuracy", "worst OOD acc", True),
     Column("worst_shift_ece", "worst OOD ECE", False),
     Column("ood_ece_calibrated", "mean OOD ECE, T scaled", False),
+    Column("effective_robustness", "effective robustness", True),
 )
 ALL_COLUMNS = COLUMNS + OPTIONAL
 # Metrics that are not fractions: shown as they are, with three decimals.
@@ -59,6 +60,11 @@ _TITLES = {
     "nll": "NLL",
     "aurc": "AURC",
     "augrc": "AUGRC",
+    "auroc": "AUROC",
+    "aupr_id": "AUPR, ID positive",
+    "aupr_ood": "AUPR, OOD positive",
+    "fpr95_id_positive": "FPR95, ID positive",
+    "fpr95_ood_positive": "FPR95, OOD positive",
     "ece_10_per_batch_512": "ECE 10 averaged over batches of 512, only to compare with papers",
 }
 

@@ -12,7 +12,7 @@ import jax
 import calib_jax
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.evaluation.evaluate import Evaluation
-from calib_jax.evaluation.labelled import MAX_MISTAKES
+from calib_jax.evaluation.record import MAX_MISTAKES
 from calib_jax.evaluation.report import Example
 from calib_jax.evaluation.shifts import NUM_BINS, mean_and_std
 

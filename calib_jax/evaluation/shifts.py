@@ -17,6 +17,8 @@ from calib_jax.metrics import calibration, classification, selective, smooth
 from calib_jax.metrics.outcomes import Outcomes, of_logits
 
 NUM_BINS = 15
+ROBUSTNESS = "effective_robustness"
+"""The metric of a shift that baseline models have a line for."""
 
 
 def finite(value: float | int) -> float | None:
@@ -142,6 +144,7 @@ def summary(
 
     accuracies: list[Any] = [metrics[name]["accuracy"] for name in shifts]
     errors: list[Any] = [metrics[name][ece] for name in shifts]
+    robust = [metrics[name][ROBUSTNESS] for name in shifts if ROBUSTNESS in metrics[name]]
     return {
         "id_accuracy": metrics[id_name]["accuracy"],
         "ood_accuracy": mean(accuracies),
@@ -151,6 +154,7 @@ def summary(
         "far_auroc": mean([detection[name][score]["auroc"] for name in far]),
         "worst_shift_accuracy": min(accuracies, default=None),
         "worst_shift_ece": max(errors, default=None),
+        ROBUSTNESS: mean([] if None in robust else robust),
         "ood_ece_calibrated": mean([calibrated[n][ece] for n in shifts] if calibrated else []),
     }
 

@@ -26,8 +26,8 @@ from jaxtyping import Bool, Float, Int
 
 from calib_jax.core import errors, inputs
 
-# 32 MiB of float64: the counts of one block of resamples.
-BLOCK_ELEMENTS = 1 << 22
+# 2 MiB of float64, the counts of one block of resamples: they stay in the processor's cache.
+BLOCK_ELEMENTS = 1 << 18
 
 Counts = Float[np.ndarray, "r n"]
 Values = Float[np.ndarray, " r"]
@@ -103,13 +103,9 @@ def resampled(
     their mean or largest is one of a resample of the images.
 
     Raises:
-      ConfigError: if `num_resamples` is below 2.
+      ConfigError: as `draws`.
       DataError: if the statistics are not of one split.
     """
-    if num_resamples < 2:
-        raise errors.ConfigError(
-            f"num_resamples: got {num_resamples}, expected at least 2. Use 1000 or so."
-        )
     strata = {statistic.strata for statistic in statistics.values()}
     if len(strata) > 1:
         raise errors.DataError(
@@ -118,7 +114,7 @@ def resampled(
         )
     values: dict[str, list[np.ndarray]] = {name: [] for name in statistics}
     for sizes in strata:
-        for counts in _resamples(sizes, num_resamples, np.random.default_rng(seed)):
+        for counts in draws(sizes, num_resamples=num_resamples, seed=seed):
             for name, statistic in statistics.items():
                 values[name].append(statistic.of_counts(counts))
     return {name: np.concatenate(parts) for name, parts in values.items()}
@@ -207,14 +203,27 @@ def ratio(
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
-def _resamples(
-    strata: tuple[int, ...], num_resamples: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Blocks of rows of counts; each row draws as many examples of every stratum as it has."""
+def draws(strata: tuple[int, ...], *, num_resamples: int = 1000, seed: int = 0) -> Iterator[Counts]:
+    """Blocks of rows of counts; each row draws as many examples of every stratum as it has.
+
+    A stratum has a stream of its own: what is drawn of the first does not depend on the others.
+
+    Raises:
+      ConfigError: if `num_resamples` is below 2.
+    """
+    if num_resamples < 2:
+        raise errors.ConfigError(
+            f"num_resamples: got {num_resamples}, expected at least 2. Use 1000 or so."
+        )
+    first = np.random.default_rng(seed)
+    streams = [first, *first.spawn(len(strata) - 1)]
     step = max(1, BLOCK_ELEMENTS // sum(strata))
     for start in range(0, num_resamples, step):
         counts = np.empty((min(step, num_resamples - start), sum(strata)))
         for row in counts:
-            drawn = [np.bincount(rng.integers(n, size=n), minlength=n) for n in strata]
+            drawn = [
+                np.bincount(rng.integers(n, size=n), minlength=n)
+                for rng, n in zip(streams, strata, strict=True)
+            ]
             row[:] = np.concatenate(drawn)
         yield counts

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from calib_jax.core import errors, inputs
-from calib_jax.metrics import selective
+from calib_jax.metrics import bootstrap, selective
 from calib_jax.metrics.bootstrap import Counts, Statistic, Values, indicator, ratio
 from calib_jax.metrics.detection import Positive
 
@@ -91,12 +91,7 @@ def auroc(id_scores: Float[np.ndarray, " i"], ood_scores: Float[np.ndarray, " o"
     Raises:
       DataError: for NaN or infinity, or where one of the two splits is empty.
     """
-
-    def of_groups(num_id: np.ndarray, num_ood: np.ndarray) -> np.ndarray:
-        below = np.cumsum(num_ood, axis=1) - num_ood / 2
-        return np.einsum("rg,rg->r", num_id, below) / (len(id_scores) * len(ood_scores))
-
-    return _detection(id_scores, ood_scores, of_groups)
+    return _detection(id_scores, ood_scores, _auroc)
 
 
 def average_precision(
@@ -109,14 +104,9 @@ def average_precision(
       DataError: as `auroc`.
     """
     _check_positive(positive)
-
-    def of_groups(num_id: np.ndarray, num_ood: np.ndarray) -> np.ndarray:
-        hits, false_alarms = _curve(num_id, num_ood, positive)
-        precision = ratio(hits, hits + false_alarms)
-        gain = np.diff(hits, prepend=0, axis=1)
-        return np.einsum("rg,rg->r", gain, precision) / hits[:, -1]
-
-    return _detection(id_scores, ood_scores, of_groups)
+    return _detection(
+        id_scores, ood_scores, lambda i, o: _average_precision(*_curve(i, o, positive))
+    )
 
 
 def fpr_at_tpr(
@@ -134,14 +124,40 @@ def fpr_at_tpr(
     """
     selective.check_fraction(tpr, name="tpr")
     _check_positive(positive)
+    return _detection(id_scores, ood_scores, lambda i, o: _fpr_at_tpr(*_curve(i, o, positive), tpr))
 
-    def of_groups(num_id: np.ndarray, num_ood: np.ndarray) -> np.ndarray:
-        hits, false_alarms = _curve(num_id, num_ood, positive)
-        first = (hits / hits[:, -1:] >= tpr).argmax(axis=1, keepdims=True)
-        alarms = np.take_along_axis(false_alarms, first, axis=1)[:, 0]
-        return alarms * (tpr > 0) / false_alarms[:, -1]
 
-    return _detection(id_scores, ood_scores, of_groups)
+def detection(
+    id_scores: Float[np.ndarray, " i"],
+    ood_scores: Float[np.ndarray, " o"],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Values]:
+    """The numbers of `detection.detection` in the same resamples, from one sort of the scores.
+
+    What is drawn of the ID examples depends on the seed and their number only: row by row, the
+    values of several OOD sets and scores are paired.
+
+    Raises:
+      ConfigError: if `num_resamples` is below 2.
+      DataError: as `auroc`.
+    """
+    passed_of = _cumulated(id_scores, ood_scores)
+    found: dict[str, list[Values]] = {}
+    strata = (len(id_scores), len(ood_scores))
+    for counts in bootstrap.draws(strata, num_resamples=num_resamples, seed=seed):
+        passed = passed_of(counts)
+        id_curve, ood_curve = _curve(*passed, "id"), _curve(*passed, "ood")
+        for name, values in {
+            "auroc": _auroc(*passed),
+            "aupr_id": _average_precision(*id_curve),
+            "aupr_ood": _average_precision(*ood_curve),
+            "fpr95_id_positive": _fpr_at_tpr(*id_curve, 0.95),
+            "fpr95_ood_positive": _fpr_at_tpr(*ood_curve, 0.95),
+        }.items():
+            found.setdefault(name, []).append(values)
+    return {name: np.concatenate(values) for name, values in found.items()}
 
 
 OfGroups = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -160,29 +176,63 @@ def _selective(scores: np.ndarray, correct: np.ndarray, of_groups: OfGroups) -> 
     return Statistic((len(scores),), of_counts)
 
 
-def _detection(id_scores: np.ndarray, ood_scores: np.ndarray, of_groups: OfGroups) -> Statistic:
-    """Of the counts of ID and of OOD at each distinct score, the lowest first."""
+def _detection(id_scores: np.ndarray, ood_scores: np.ndarray, of_passed: OfGroups) -> Statistic:
+    passed_of = _cumulated(id_scores, ood_scores)
+    strata = (len(id_scores), len(ood_scores))
+    return Statistic(strata, lambda counts: of_passed(*passed_of(counts)))
+
+
+def _cumulated(
+    id_scores: np.ndarray, ood_scores: np.ndarray
+) -> Callable[[Counts], tuple[np.ndarray, np.ndarray]]:
+    """Of counts the ID and the OOD examples at or below each distinct score, the lowest first."""
     for name, scores in (("id_scores", id_scores), ("ood_scores", ood_scores)):
         inputs.check_not_empty(scores, name=name)
         inputs.check_finite(scores, name=name)
     scores = np.concatenate([id_scores, ood_scores])
-    groups = indicator(np.unique(scores, return_inverse=True)[1])
-    num_id = len(id_scores)
-    id_groups, ood_groups = groups[:num_id], groups[num_id:]
+    order = np.argsort(scores)
+    is_id = order < len(id_scores)
+    is_last = np.append(np.diff(scores[order]) != 0, True)  # of its ties
+    kept = slice(None) if is_last.all() else is_last  # a slice copies nothing
 
-    def of_counts(counts: Counts) -> Values:
-        return of_groups(counts[:, :num_id] @ id_groups, counts[:, num_id:] @ ood_groups)
+    def of_counts(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
+        ordered = counts[:, order]
+        num_id = np.cumsum(ordered * is_id, axis=1)[:, kept]
+        return num_id, np.cumsum(ordered, axis=1)[:, kept] - num_id
 
-    return Statistic((num_id, len(ood_scores)), of_counts)
+    return of_counts
 
 
 def _curve(
     num_id: np.ndarray, num_ood: np.ndarray, positive: Positive
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hits and false alarms at each threshold, from the strictest to the one all pass."""
-    if positive == "id":
-        return np.cumsum(num_id[:, ::-1], axis=1), np.cumsum(num_ood[:, ::-1], axis=1)
-    return np.cumsum(num_ood, axis=1), np.cumsum(num_id, axis=1)
+    if positive == "ood":
+        return num_ood, num_id
+    return _from_above(num_id), _from_above(num_ood)
+
+
+def _from_above(cumulated: np.ndarray) -> np.ndarray:
+    """The numbers at or above each score, the highest first."""
+    below = np.concatenate([np.zeros((len(cumulated), 1)), cumulated[:, :-1]], axis=1)
+    return (cumulated[:, -1:] - below)[:, ::-1]
+
+
+def _auroc(num_id: np.ndarray, num_ood: np.ndarray) -> Values:
+    at_score = np.diff(num_ood, prepend=0, axis=1)
+    pairs = np.einsum("rg,rg->r", np.diff(num_id, prepend=0, axis=1), num_ood - at_score / 2)
+    return pairs / (num_id[:, -1] * num_ood[:, -1])
+
+
+def _average_precision(hits: np.ndarray, false_alarms: np.ndarray) -> Values:
+    precision = ratio(hits, hits + false_alarms)
+    return np.einsum("rg,rg->r", np.diff(hits, prepend=0, axis=1), precision) / hits[:, -1]
+
+
+def _fpr_at_tpr(hits: np.ndarray, false_alarms: np.ndarray, tpr: float) -> Values:
+    first = (hits / hits[:, -1:] >= tpr).argmax(axis=1, keepdims=True)
+    alarms = np.take_along_axis(false_alarms, first, axis=1)[:, 0]
+    return alarms * (tpr > 0) / false_alarms[:, -1]
 
 
 def _check_positive(positive: str) -> None:

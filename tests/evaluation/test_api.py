@@ -17,6 +17,7 @@ from calib_jax.calibrators.sample_adaptive import SampleAdaptiveScaling
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core.errors import CalibJaxError, ConfigError, DataError
 from calib_jax.evaluation.api import evaluate_predictions
+from calib_jax.metrics.robustness import Trend, accuracy_trend, effective_robustness
 
 QUIET = {"num_resamples": 0}
 
@@ -114,9 +115,14 @@ def test_a_whole_record():
     scaled = got["calibrated"]["temperature"]
     fitted = TemperatureScaling().fit(*HELD_OUT)
     assert scaled["parameters"] == {"temperature": fitted.temperature}
-    expected = evaluate_predictions(fitted.logits(shift[0]), shift[1], **QUIET)
+    expected = evaluate_predictions(fitted.logits(shift[0]), shift[1], num_resamples=20, level=0.5)
+    assert set(scaled["intervals"]["blur"]) == set(scaled["metrics"]["blur"])
     for key, value in scaled["metrics"]["blur"].items():
         assert value == pytest.approx(expected["metrics"]["reported"][key], abs=1e-9)
+        ends = pytest.approx(expected["intervals"]["reported"][key], abs=1e-9)
+        assert scaled["intervals"]["blur"][key] == ends
+    calibrated = got["summary_intervals"]["ood_ece_calibrated"]
+    assert calibrated == scaled["intervals"]["blur"]["ece_15"]
     assert got["summary"] == {
         "id_accuracy": got["metrics"]["reported"]["accuracy"],
         "ood_accuracy": got["metrics"]["blur"]["accuracy"],
@@ -126,12 +132,26 @@ def test_a_whole_record():
         "far_auroc": None,
         "worst_shift_accuracy": got["metrics"]["blur"]["accuracy"],
         "worst_shift_ece": got["metrics"]["blur"]["ece_15"],
+        "effective_robustness": None,
         "ood_ece_calibrated": scaled["metrics"]["blur"]["ece_15"],
     }
     wide = evaluate_predictions(LOGITS, LABELS, num_resamples=20, level=0.9)["intervals"]
     low, high = wide["reported"]["smooth_ece"]
     narrow = got["intervals"]["reported"]["smooth_ece"]
     assert low < narrow[0] < narrow[1] < high
+
+
+def test_robustness_beyond_a_line():
+    trend = accuracy_trend(np.array([0.3, 0.7]), np.array([0.2, 0.5]))
+    got = evaluate_predictions(
+        LOGITS, LABELS, shifts={"blur": split(100, 2)}, trends={"blur": trend}, num_resamples=9
+    )
+    pair = [np.array([got["metrics"][name]["accuracy"]]) for name in ("reported", "blur")]
+    (beyond,) = effective_robustness(*pair, trend=trend)
+    assert got["metrics"]["blur"]["effective_robustness"] == beyond
+    assert got["summary"]["effective_robustness"] == beyond
+    low, high = got["summary_intervals"]["effective_robustness"]
+    assert low < high
 
 
 def test_probabilities_and_their_logits_are_one():
@@ -262,6 +282,12 @@ COPY = changed(HELD_OUT[0], 3, LOGITS[8])
             {"zero_shot": {"reported": changed(LOGITS, (7, 2), np.nan)}},
             r"^zero_shot.reported: got nan at \[7, 2\]",
         ),
+        (
+            ConfigError,
+            (LOGITS, LABELS),
+            {"trends": {"fog": Trend(slope=1.0, intercept=0.0, scale="logit")}},
+            r"^trends: there is no shift 'fog'",
+        ),
         (ConfigError, (LOGITS, LABELS), {"num_bins": 0}, r"num_bins: got 0, expected at least 1"),
         (ConfigError, (LOGITS, LABELS), {"num_resamples": 1}, r"num_resamples: got 1, expected at"),
         (ConfigError, (LOGITS, LABELS), {"num_resamples": -1}, r"num_resamples: got -1"),
@@ -281,6 +307,7 @@ def test_mistakes_are_named(error, arguments, changes, message):
         ({"shifts": {"blur": (*HELD_OUT, None)}}, "shifts.blur: got tuple, expected a pair"),
         ({"calibration": LOGITS}, "calibration: got ndarray, expected a pair"),
         ({"calibrators": {"x": 3}}, "calibrators.x: got 3 of type int, expected Calibrator"),
+        ({"trends": {"x": 3}}, "trends.x: got 3 of type int, expected Trend"),
         ({"num_bins": 2.5}, "num_bins: got 2.5 of type float, expected int"),
         ({"num_bins": True}, "num_bins: got True of type bool, expected int"),
         ({"num_resamples": 2.5}, "num_resamples: got 2.5 of type float, expected int"),

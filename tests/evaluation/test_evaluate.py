@@ -9,6 +9,7 @@ from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.evaluate import VALIDATION, Evaluation, evaluate
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.metrics import calibration, classification
+from calib_jax.metrics.robustness import Trend
 
 CLASSES = ("a", "b", "c")
 
@@ -21,6 +22,9 @@ class Known(Predictor):
 
     def __call__(self, params, splits, *, limit=None, bar=None):
         return self.known
+
+
+TREND = Trend(slope=1.0, intercept=0.0, scale="logit")
 
 
 class Bare(ImageSplit):
@@ -62,6 +66,7 @@ def test_names():
         ({"num_examples": -1}, r"evaluation.num_examples: got -1, expected at least 0"),
         ({"num_resamples": -2}, r"evaluation.num_resamples: got -2, expected at least 0"),
         ({"num_resamples": 1}, r"evaluation.num_resamples: got 1, expected 0 or at least 2"),
+        ({"trends": {"noise": TREND}}, r"evaluation.trends: there is no shift 'noise'.*'noisy'"),
         ({"conformal_alpha": 1.0}, r"evaluation.conformal_alpha: got 1.0, expected a share in"),
     ],
 )
@@ -73,7 +78,7 @@ def test_mistakes(changes, message):
 @pytest.fixture(scope="module")
 def record():
     """Right on clean images, on half of the shifted ones, and sure of what is inside."""
-    evaluation = make()
+    evaluation = make(trends={"blurred": TREND})
     rng = np.random.default_rng(0)
 
     def predictions(labels, correct, scale):
@@ -147,6 +152,33 @@ def test_what_the_record_says_beside_the_plain_metrics(record):
         (scaled["metrics"]["blurred"]["ece_15"] + scaled["metrics"]["noisy"]["ece_15"]) / 2
     )
     assert "conformal" not in record
+    # All clean images are right: the line says nothing there.
+    assert record["metrics"]["blurred"]["effective_robustness"] is None
+    assert record["summary"]["effective_robustness"] is None
+
+
+def test_what_is_said_of_unknown_classes(record):
+    found = record["detection_intervals"]
+    assert list(found) == ["near", "far"]
+    for name, of_set in found.items():
+        assert list(of_set) == list(record["detection"][name])
+        for score, ends in of_set.items():
+            numbers = record["detection"][name][score]
+            assert all(ends[key][0] <= numbers[key] <= ends[key][1] for key in numbers)
+    assert set(record["summary_intervals"]) == {
+        *("ood_accuracy", "ood_ece", "worst_shift_accuracy", "worst_shift_ece"),
+        *("near_auroc", "far_auroc", "ood_ece_calibrated"),
+    }
+    assert record["summary_intervals"]["near_auroc"] == [1.0, 1.0]
+
+
+def test_without_resamples_there_are_no_intervals():
+    given = scored(40, 3, 3)
+    evaluation = make(validation=None, shifts={}, far={}, num_resamples=0)
+    splits = {"clean": Bare(), "near": Bare()}
+    got = evaluate(Known(dict.fromkeys(splits, given)), {}, splits, evaluation, CLASSES)
+    assert got["detection"]["near"]["msp"]["auroc"] == 0.5
+    assert not [key for key in got if "intervals" in key]
 
 
 def scored(num_examples, num_classes, seed):

@@ -1,17 +1,11 @@
-"""What is computed from one labelled split."""
-
-import json
+"""Scores of a labelled split, and the metrics of them."""
 
 import numpy as np
 import pytest
 import scipy.special
 
-from calib_jax.core.errors import ConfigError
-from calib_jax.evaluation import labelled
 from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.shifts import classification_metrics
-from calib_jax.metrics import bootstrap
-from calib_jax.metrics import bootstrap_calibration as of_calibration
 
 RNG = np.random.default_rng(0)
 LOGITS = 2 * RNG.normal(size=(120, 4))
@@ -69,93 +63,3 @@ def test_an_infinite_likelihood_is_none():
     outcomes = split.outcomes()
     assert split.metrics(outcomes)["nll"] is None
     assert split.metrics(outcomes)["brier"] == pytest.approx(2.5 / 3)
-    assert "nll" not in labelled.statistics(split, outcomes)
-
-
-def test_every_metric_has_an_interval_and_its_value_is_that_of_all_examples_once():
-    outcomes = SPLIT.outcomes(num_bins=5)
-    found = labelled.statistics(SPLIT, outcomes, num_bins=5)
-    metrics = SPLIT.metrics(outcomes, num_bins=5)
-    assert set(metrics) - set(found) == {"ece_10_per_batch_512"}
-    ones = np.ones((1, len(LABELS)))
-    for key, statistic in found.items():
-        assert statistic.of_counts(ones)[0] == pytest.approx(metrics[key], abs=1e-9), key
-
-
-def test_the_class_wise_error_has_none_where_it_would_take_long(monkeypatch):
-    monkeypatch.setattr(labelled, "MAX_CLASSWISE", SPLIT.scores.size * 10)
-    few, many = (
-        set(labelled.statistics(SPLIT, SPLIT.outcomes(), num_resamples=n)) for n in (10, 11)
-    )
-    assert few - many == {"classwise_ece"}
-
-
-def test_intervals_are_those_of_the_bootstrap():
-    splits = {"id": SPLIT, "a": SPLIT, "b": Labelled(scores=LOGITS[:50], labels=LABELS[:50])}
-    outcomes = {name: split.outcomes() for name, split in splits.items()}
-    got = labelled.records(splits, outcomes, shifts=("a", "b"), num_resamples=50, level=0.8)
-    values = {}
-    for name in ("a", "b"):
-        top = (outcomes[name].confidence, outcomes[name].correct)
-        statistics = {
-            "nll": bootstrap.mean(outcomes[name].nll),
-            "accuracy": bootstrap.mean(top[1]),
-            "ece": of_calibration.calibration_error(*top),
-        }
-        values[name] = bootstrap.resampled(statistics, num_resamples=50)
-        ends = np.quantile(values[name]["nll"], [0.1, 0.9]).tolist()
-        assert got["intervals"][name]["nll"] == ends
-    summaries = {
-        "ood_accuracy": (values["a"]["accuracy"] + values["b"]["accuracy"]) / 2,
-        "ood_ece": (values["a"]["ece"] + values["b"]["ece"]) / 2,
-        "worst_shift_accuracy": np.minimum(values["a"]["accuracy"], values["b"]["accuracy"]),
-        "worst_shift_ece": np.maximum(values["a"]["ece"], values["b"]["ece"]),
-    }
-    assert set(got["summary_intervals"]) == set(summaries)
-    for key, drawn in summaries.items():
-        expected = np.quantile(drawn, [0.1, 0.9])
-        np.testing.assert_allclose(got["summary_intervals"][key], expected, rtol=1e-12)
-    assert "intervals" not in labelled.records(splits, outcomes)
-    assert "summary_intervals" not in labelled.records(splits, outcomes, num_resamples=2)
-    with pytest.raises(ConfigError, match="num_resamples: got 1, expected at least 2"):
-        labelled.records(splits, outcomes, num_resamples=1)
-    with pytest.raises(ConfigError, match="level: got 80.0, expected a fraction above 0"):
-        labelled.records(splits, outcomes, level=80.0)
-
-
-def test_records_are_json():
-    splits = {"a": SPLIT, "b": Labelled(scores=LOGITS[:3], labels=LABELS[:3])}
-    outcomes = {name: split.outcomes() for name, split in splits.items()}
-    got = labelled.records(splits, outcomes, num_resamples=2)
-    assert json.loads(json.dumps(got, allow_nan=False)) == got
-    assert got.pop("level") == 0.95
-    assert [list(got[key]) for key in got] == [["a", "b"]] * 4
-    without = labelled.records(splits, outcomes, level=0.5)
-    assert list(without) == ["metrics", "reliability", "selective", "level"]
-    assert without["level"] == 0.5 and without["reliability"] != got["reliability"]
-
-
-def test_the_curve_has_few_points_and_both_ends():
-    confidence = SPLIT.outcomes().confidence
-    is_right = SPLIT.outcomes().correct
-    got = labelled.selective_curve(SPLIT.outcomes())
-    assert len(got["coverage"]) == 101
-    for coverage, risk in zip(got["coverage"], got["risk"], strict=True):
-        kept = np.argsort(-confidence)[: round(coverage * 120)]
-        assert risk == pytest.approx((~is_right[kept]).mean())
-    assert got["coverage"][0] == 1 / 120 and got["coverage"][-1] == 1.0
-    constant = Labelled(scores=np.zeros((5, 2)), labels=np.array([0, 1, 0, 0, 1]))
-    assert labelled.selective_curve(constant.outcomes()) == {"coverage": [1.0], "risk": [0.4]}
-
-
-def test_the_most_confident_mistakes_first():
-    outcomes = SPLIT.outcomes()
-    got = labelled.mistakes(outcomes, NAMES)
-    wrong = [row for row in np.argsort(-PROBS.max(axis=1)) if LABELS[row] != PROBS[row].argmax()]
-    assert [row["index"] for row in got] == wrong[:8]
-    for row in got:
-        assert row["label"] == NAMES[LABELS[row["index"]]]
-        assert row["prediction"] == NAMES[PROBS[row["index"]].argmax()]
-        assert row["confidence"] == pytest.approx(PROBS[row["index"]].max())
-    right = Labelled(scores=np.eye(4), labels=np.arange(4))
-    assert labelled.mistakes(right.outcomes(), NAMES) == []

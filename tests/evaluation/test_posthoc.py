@@ -14,6 +14,7 @@ from calib_jax.calibrators.scaling import VectorScaling
 from calib_jax.calibrators.temperature import Temperature, TemperatureScaling
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.evaluation import posthoc
+from calib_jax.evaluation.intervals import seed_of
 from calib_jax.evaluation.labelled import Labelled
 
 
@@ -131,6 +132,18 @@ def test_sets_of_every_score():
         found = set_metrics(fitted.sets(TEST.scores), TEST.labels)
         assert got[name]["id"] == {"coverage": found.coverage, "mean_size": found.mean_size}
         assert 0.7 < found.coverage < 0.9
+
+
+def test_intervals_of_sets_by_explicit_resampling():
+    got = posthoc.conformal(0.2, HELD_OUT, {"id": TEST}, num_resamples=30, level=0.8)
+    rows = np.random.default_rng(seed_of(TEST.labels)).integers(200, size=(30, 200))
+    for name, score in posthoc.SET_SCORES.items():
+        fitted = SplitConformal(alpha=0.2, score=score).fit(HELD_OUT.scores, HELD_OUT.labels)
+        sets = fitted.sets(TEST.scores)  # the randomised ones are drawn once
+        found = [set_metrics(sets[of], TEST.labels[of]) for of in rows]
+        for key, ends in got[name]["id"]["intervals"].items():
+            drawn = [getattr(one, key) for one in found]
+            assert ends == pytest.approx(np.quantile(drawn, [0.1, 0.9]).tolist()), (name, key)
 
 
 def test_sets_of_fewer_classes_and_of_several_right_answers():

@@ -43,5 +43,50 @@ def test_over_the_shifts():
     assert cells(html)[0] == "25.0 [20.0, 30.0]" and "mean OOD acc" in html
 
 
+def test_after_calibration_and_of_unknown_classes():
+    numbers = {"auroc": 0.9, "fpr95_id_positive": 0.3}
+    ends = {"auroc": [0.8, 0.95], "fpr95_id_positive": [0.2, 0.4]}
+    run = RUN | {
+        "calibrated": {
+            "t_<x>": {
+                "metrics": {"clean": {"nll": 1.25}, "fog": {"nll": 2.5}},
+                "intervals": {"clean": {"nll": [1.0, 1.5]}, "fog": {}},
+            },
+            "none": {"metrics": {"clean": {"nll": 1.0}}},
+        },
+        "detection": {"svhn": {"mcm": numbers}},
+        "detection_intervals": {"svhn": {"mcm": ends}},
+        "summary": {"ood_accuracy": 0.25, "near_auroc": 0.9},
+        "summary_intervals": {"near_auroc": [0.8, 0.95]},
+    }
+    results = results_of(run)
+    results["datasets"]["near"] = ["svhn"]
+    html = report_intervals.intervals(results)
+    assert cells(html) == [
+        "90.0 [80.0, 95.0]",
+        *("50.0 [40.0, 62.5]", "25.0 [20.0, 30.0]"),
+        *("1.250 [1.000, 1.500]", "2.500"),
+        *("90.0 [80.0, 95.0]", "30.0 [20.0, 40.0]"),
+    ]
+    assert "<h3>After t &lt;x&gt;</h3>" in html and "After none" not in html
+    assert "<h3>MCM</h3>" in html and "FPR95, ID positive" in html
+
+
+def test_a_metric_of_shifts_alone_has_a_column():
+    html = report_intervals.intervals(
+        results_of(
+            RUN
+            | {
+                "metrics": {"clean": {"accuracy": 0.5}, "fog": {"effective_robustness": -0.02}},
+                "intervals": {
+                    "clean": {"accuracy": [0.4, 0.625]},
+                    "fog": {"effective_robustness": [-0.03, 0.01]},
+                },
+            }
+        )
+    )
+    assert cells(html) == ["50.0 [40.0, 62.5]", "–", "–", "-2.0 [-3.0, 1.0]"]
+
+
 def test_nothing_without_intervals():
     assert report_intervals.intervals(results_of({**RUN, "intervals": {}})) == ""

@@ -44,6 +44,18 @@ def test_scatter_bars_and_tables():
     assert re.findall(r"<td[^>]*>(.*?)</td>", row) == ["90.0", "50.0"]
 
 
+def test_effective_robustness_has_a_table_of_the_shifts_with_a_line():
+    results = make_results()
+    assert "robustness" not in report_shifts.shifts(results)
+    for run in results["runs"]:
+        run["metrics"]["fog"]["effective_robustness"] = 0.03
+    html = report_shifts.shifts(results)
+    table = html[html.index("<summary>Effective robustness</summary>") :]
+    assert "beyond what the line of the baseline models" in table
+    assert re.findall(r"<th scope=\"col\">(.*?)</th>", table) == ["method", "fog\N{NBSP}↑"]
+    assert re.findall(r"<td[^>]*>(.*?)</td>", table)[0] == "3.0"
+
+
 def test_of_many_methods_the_figures_have_some_and_the_tables_all():
     html = report_shifts.shifts(make_results(num_methods=12))
     assert "Drawn: 8 of 12 methods" in html

@@ -136,8 +136,10 @@ def summary(**change):
         "near": ("near_1", "near_2"),
         "far": ("far",),
         "score": "mcm",
+        "metrics": METRICS,
+        "detection": DETECTION,
     }
-    return shifts.summary(METRICS, DETECTION, **{**options, **change})
+    return shifts.summary(**{**options, **change})
 
 
 def test_summary_averages_shifts_and_ood_sets_alike():
@@ -151,11 +153,20 @@ def test_summary_averages_shifts_and_ood_sets_alike():
             "far_auroc": 0.95,
             "worst_shift_accuracy": 0.5,
             "worst_shift_ece": 0.3,
+            "effective_robustness": None,
             "ood_ece_calibrated": None,
         }
     )
     calibrated = {"clean": {"ece_15": 0.9}, "blur": {"ece_15": 0.1}, "noise": {"ece_15": 0.2}}
     assert summary(calibrated=calibrated)["ood_ece_calibrated"] == pytest.approx(0.15)
+    beyond = {"blur": 0.02, "noise": -0.01}
+    robust = {
+        name: of | ({"effective_robustness": beyond[name]} if name in beyond else {})
+        for name, of in METRICS.items()
+    }
+    assert summary(metrics=robust)["effective_robustness"] == pytest.approx(0.005)
+    robust["blur"]["effective_robustness"] = None
+    assert summary(metrics=robust)["effective_robustness"] is None
     assert summary(score="msp")["near_auroc"] == pytest.approx(0.1)
 
 
@@ -170,6 +181,7 @@ def test_summary_without_shifts_or_ood_sets_has_none():
         "far_auroc": None,
         "worst_shift_accuracy": None,
         "worst_shift_ece": None,
+        "effective_robustness": None,
         "ood_ece_calibrated": None,
     }
 

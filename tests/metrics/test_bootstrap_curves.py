@@ -72,12 +72,33 @@ def test_selective_by_explicit_resampling(name, scores):
 @pytest.mark.parametrize("name", DETECTION)
 def test_detection_by_explicit_resampling(name):
     make, number, options = DETECTION[name]
-    rng, values = np.random.default_rng(0), []
-    for _ in range(20):
-        id_rows, ood_rows = rng.integers(N, size=N), rng.integers(30, size=30)
-        scores = np.concatenate([SCORES[id_rows], OOD[ood_rows]])
-        values.append(number(scores, np.arange(80) < N, **options))
+    values = [
+        number(np.concatenate(scores), np.arange(80) < N, **options) for scores in resamples(20)
+    ]
     check(make(SCORES, OOD, **options), values)
+
+
+def resamples(num_resamples, seed=0):
+    """Pairs of ID and OOD scores, drawn from a stream each."""
+    rng = np.random.default_rng(seed)
+    (of_ood,) = rng.spawn(1)
+    for _ in range(num_resamples):
+        yield SCORES[rng.integers(N, size=N)], OOD[of_ood.integers(30, size=30)]
+
+
+def test_all_detection_numbers_by_explicit_resampling(monkeypatch):
+    monkeypatch.setattr(bootstrap, "BLOCK_ELEMENTS", 3 * 80)
+    found = bootstrap_curves.detection(SCORES, OOD, num_resamples=20, seed=5)
+    expected = [detection.detection(*scores) for scores in resamples(20, seed=5)]
+    assert list(found) == list(expected[0])
+    for name, values in found.items():
+        np.testing.assert_allclose(values, [one[name] for one in expected], rtol=0, atol=1e-12)
+
+
+def test_the_same_id_examples_are_drawn_beside_every_ood_set():
+    few, many = (next(bootstrap.draws((N, n), num_resamples=9)) for n in (7, 30))
+    np.testing.assert_array_equal(few[:, :N], many[:, :N])
+    assert (few[:, N:].sum(axis=1) == 7).all() and few.std(axis=0).all()
 
 
 def test_one_score_for_all():
@@ -102,6 +123,10 @@ def test_bad_input(monkeypatch):
             make(SCORES, OOD[:0], **options)
         with pytest.raises(errors.DataError, match=r"id_scores: got nan at \[0\]"):
             make(np.full(3, np.nan), OOD, **options)
+    with pytest.raises(errors.DataError, match="id_scores: got 0 examples"):
+        bootstrap_curves.detection(SCORES[:0], OOD)
+    with pytest.raises(errors.ConfigError, match="num_resamples: got 1, expected at least 2"):
+        bootstrap_curves.detection(SCORES, OOD, num_resamples=1)
     with pytest.raises(errors.ConfigError, match="coverage: got 80.0, expected a fraction"):
         bootstrap_curves.risk_at_coverage(SCORES, CORRECT, coverage=80.0)
     with pytest.raises(errors.ConfigError, match="risk: got 5.0, expected a fraction"):

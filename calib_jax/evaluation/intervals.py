@@ -1,0 +1,161 @@
+"""Bootstrap intervals: how far the numbers of a record could move with other test examples."""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+
+from calib_jax.core.numerics import softmax
+from calib_jax.core.types import Predictions
+from calib_jax.evaluation.labelled import Labelled
+from calib_jax.evaluation.ood_detection import scores
+from calib_jax.evaluation.shifts import NUM_BINS
+from calib_jax.metrics import bootstrap, bootstrap_curves
+from calib_jax.metrics import bootstrap_calibration as of_calibration
+from calib_jax.metrics.bootstrap import Statistic, Values
+from calib_jax.metrics.outcomes import Outcomes
+
+MAX_CLASSWISE = 1_000_000_000
+"""Examples times classes times resamples of an interval of the class-wise ECE: some seconds."""
+
+
+def ends(values: Mapping[str, Values], level: float = 0.95) -> dict[str, list[float]]:
+    """The interval of each number of resamples, `[low, high]`."""
+    return {key: list(bootstrap.percentiles(v, level=level)) for key, v in values.items()}
+
+
+def parts(
+    values: Mapping[str, Mapping[str, Values]], over: Mapping[str, Values], level: float
+) -> dict[str, Any]:
+    """`intervals` of the metrics of each split; of what is over the shifts `summary_intervals`."""
+    found = {"intervals": {name: ends(of_split, level) for name, of_split in values.items()}}
+    return found | ({"summary_intervals": ends(over, level)} if over else {})
+
+
+def seed_of(labels: Integer[np.ndarray, " n"]) -> int:
+    """The seed that a split's examples are drawn with.
+
+    Splits with the same labels in the same order are resampled alike: they are one set of images
+    under several shifts, or under several models. Others are drawn independently, whatever their
+    sizes.
+    """
+    return zlib.crc32(labels.astype(np.int64).tobytes())
+
+
+def resampled(
+    split: Labelled,
+    outcomes: Outcomes,
+    *,
+    keys: Collection[str] | None = None,
+    num_bins: int = NUM_BINS,
+    num_resamples: int,
+) -> dict[str, Values]:
+    """The metrics of a split, those of `statistics`, in resamples of its examples.
+
+    Args:
+        split: With the scores.
+        outcomes: Of the split.
+        keys: The metrics that are wanted; None: all.
+        num_bins: Of the calibration errors.
+        num_resamples: That are drawn.
+    """
+    found = statistics(split, outcomes, num_bins=num_bins, num_resamples=num_resamples)
+    wanted = found if keys is None else {key: found[key] for key in keys if key in found}
+    return bootstrap.resampled(wanted, num_resamples=num_resamples, seed=seed_of(split.labels))
+
+
+def over_shifts(
+    values: Mapping[str, Mapping[str, Values]], shifts: Sequence[str], *, num_bins: int = NUM_BINS
+) -> dict[str, Values]:
+    """The summary's mean and worst over shifts in every resample; nothing without shifts."""
+    if not shifts:
+        return {}
+    accuracy, ece = (
+        np.stack([values[name][key] for name in shifts]) for key in ("accuracy", f"ece_{num_bins}")
+    )
+    return {
+        "ood_accuracy": accuracy.mean(axis=0),
+        "ood_ece": ece.mean(axis=0),
+        "worst_shift_accuracy": accuracy.min(axis=0),
+        "worst_shift_ece": ece.max(axis=0),
+    }
+
+
+def detection(
+    id_set: Predictions, ood_sets: Mapping[str, Predictions], *, num_resamples: int
+) -> dict[str, dict[str, dict[str, Values]]]:
+    """The detection numbers of every score on every OOD set, in resamples of both sets.
+
+    The same ID examples are drawn beside each, as for the metrics of the ID split.
+    """
+    of_id, seed = scores(id_set), seed_of(id_set.labels)
+    return {
+        name: {
+            score: bootstrap_curves.detection(
+                of_id[score], of_ood, num_resamples=num_resamples, seed=seed
+            )
+            for score, of_ood in scores(ood_set).items()
+        }
+        for name, ood_set in ood_sets.items()
+    }
+
+
+def statistics(
+    split: Labelled,
+    outcomes: Outcomes,
+    *,
+    num_bins: int = NUM_BINS,
+    num_resamples: int = 1000,
+) -> dict[str, Statistic]:
+    """The metrics of a split as functions of how often each example is drawn.
+
+    All that are defined and finite, but for the ECE of batches, which depends on the order of the
+    examples, and the class-wise ECE where it would take long (`MAX_CLASSWISE`).
+
+    Args:
+        split: With the scores.
+        outcomes: Of the split.
+        num_bins: Of the calibration errors.
+        num_resamples: That are to be drawn.
+    """
+    top = (outcomes.confidence, outcomes.correct)
+    classes = (outcomes.predicted, outcomes.labels)
+    error = functools.partial(of_calibration.calibration_error, *top)
+    part = functools.partial(of_calibration.brier_part, *top, num_bins=num_bins)
+    found = {
+        "accuracy": bootstrap.mean(outcomes.correct),
+        "top5_accuracy": bootstrap.mean(outcomes.rank < 5),
+        "balanced_accuracy": bootstrap.balanced_accuracy(*classes),
+        "macro_f1": bootstrap.macro_f1(*classes),
+        "brier": bootstrap.mean(outcomes.brier),
+        "ece_10": error(num_bins=10),
+        f"ece_{num_bins}": error(num_bins=num_bins),
+        f"ece_{num_bins}_l2": error(num_bins=num_bins, norm="l2"),
+        f"debiased_ece_{num_bins}": of_calibration.debiased_calibration_error(
+            *top, num_bins=num_bins
+        ),
+        "adaptive_ece": error(num_bins=num_bins, binning="mass"),
+        "mce": error(num_bins=num_bins, norm="max"),
+        "smooth_ece": of_calibration.smooth_calibration_error(*top),
+        "ks": of_calibration.ks_calibration_error(*top),
+        "aurc": bootstrap_curves.aurc(*top),
+        "augrc": bootstrap_curves.augrc(*top),
+        "brier_reliability": part(part="reliability"),
+        "brier_resolution": part(part="resolution"),
+        "brier_uncertainty": part(part="uncertainty"),
+        "mean_confidence": bootstrap.mean(outcomes.confidence),
+    }
+    if np.isfinite(outcomes.nll).all():
+        found["nll"] = bootstrap.mean(outcomes.nll)
+    size = len(outcomes.labels) * outcomes.num_classes * num_resamples
+    if size <= MAX_CLASSWISE and "classwise_ece" not in split.undefined:
+        scores = split.restricted().astype(np.float64)
+        found["classwise_ece"] = of_calibration.classwise_calibration_error(
+            scores if split.kind == "probs" else softmax(scores), outcomes.labels, num_bins=num_bins
+        )
+    return {key: value for key, value in found.items() if key not in split.undefined}

@@ -1,0 +1,140 @@
+"""What `results.json` says of labelled splits before anything is fitted to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from calib_jax.core.errors import ConfigError, nearest
+from calib_jax.evaluation import intervals
+from calib_jax.evaluation.labelled import Labelled
+from calib_jax.evaluation.shifts import NUM_BINS, ROBUSTNESS, reliability
+from calib_jax.metrics import bootstrap, selective
+from calib_jax.metrics.outcomes import Outcomes
+from calib_jax.metrics.robustness import Trend, effective_robustness
+
+MAX_CURVE_POINTS = 101
+MAX_MISTAKES = 8
+
+
+def records(
+    splits: Mapping[str, Labelled],
+    outcomes: Mapping[str, Outcomes],
+    *,
+    id_name: str,
+    shifts: Sequence[str] = (),
+    trends: Mapping[str, Trend] | None = None,
+    num_bins: int = NUM_BINS,
+    num_resamples: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """`metrics`, `reliability`, `selective` of every split; `level`; with resamples `intervals`.
+
+    With resamples and shifts `summary_intervals` too.
+
+    Args:
+        splits: By name.
+        outcomes: Theirs.
+        id_name: The ID split's name.
+        shifts: The splits whose mean and worst are summarised.
+        trends: For shifts, by name, the line of baseline models: their effective robustness.
+        num_bins: Of the calibration errors, whose names carry it, and of the reliability diagrams.
+        num_resamples: Of the bootstrap; 0: no intervals.
+        level: Of the intervals.
+
+    Raises:
+        ConfigError: As `metrics.bootstrap.intervals`.
+    """
+    bootstrap.check_level(level)
+    parts = ("metrics", "reliability", "selective")
+    found: dict[str, Any] = {part: {} for part in parts} | {"level": level}
+    for name, one in outcomes.items():
+        found["metrics"][name] = splits[name].metrics(one, num_bins=num_bins)
+        found["reliability"][name] = reliability(one, num_bins=num_bins, level=level)
+        found["selective"][name] = selective_curve(one)
+    trends = trends or {}
+    accuracies = {name: np.array([of["accuracy"]]) for name, of in found["metrics"].items()}
+    for name, value in _robustness(accuracies, trends, id_name).items():
+        found["metrics"][name][ROBUSTNESS] = None if value is None else float(value[0])
+    if num_resamples:
+        values = {
+            name: intervals.resampled(
+                splits[name], one, num_bins=num_bins, num_resamples=num_resamples
+            )
+            for name, one in outcomes.items()
+        }
+        over = intervals.over_shifts(values, shifts, num_bins=num_bins)
+        accuracies = {name: of["accuracy"] for name, of in values.items()}
+        robustness = _robustness(accuracies, trends, id_name)
+        for name, value in robustness.items():
+            values[name] |= {} if value is None else {ROBUSTNESS: value}
+        known = [value for value in robustness.values() if value is not None]
+        if trends and len(known) == len(trends):
+            over[ROBUSTNESS] = np.mean(known, axis=0)
+        found |= intervals.parts(values, over, level)
+    return found
+
+
+def check_trends(trends: Mapping[str, Trend], shifts: Collection[str], *, where: str) -> None:
+    """Nothing, if each line is one, and of a shift.
+
+    Raises:
+        ConfigError: Naming the line.
+    """
+    for name, trend in trends.items():
+        if name not in shifts:
+            raise ConfigError(
+                f"{where}: there is no shift {name!r}.{nearest(name, shifts)} Correct the name."
+            )
+        for field in ("slope", "intercept"):
+            if not np.isfinite(getattr(trend, field)):
+                raise ConfigError(
+                    f"{where}.{name}.{field}: got {getattr(trend, field)}, expected a finite "
+                    "number. Fit the line with metrics.robustness.accuracy_trend."
+                )
+
+
+def _robustness(
+    accuracies: Mapping[str, Float[np.ndarray, " r"]], trends: Mapping[str, Trend], id_name: str
+) -> dict[str, Float[np.ndarray, " r"] | None]:
+    """The effective robustness on each shift with a trend; None where all or none are right."""
+    found = {}
+    for name, trend in trends.items():
+        pair = (accuracies[id_name], accuracies[name])
+        is_defined = all(one.min() > 0 and one.max() < 1 for one in pair)
+        found[name] = effective_robustness(*pair, trend=trend) if is_defined else None
+    return found
+
+
+def selective_curve(outcomes: Outcomes) -> dict[str, list[float]]:
+    """Coverage and risk of thresholds on the confidence, at most `MAX_CURVE_POINTS` of them.
+
+    Even in coverage, as far as ties allow; the first and the last of the curve among them.
+    """
+    curve = selective.risk_coverage(outcomes.confidence, outcomes.correct)
+    wanted = np.linspace(curve.coverage[0], 1, MAX_CURVE_POINTS)
+    points = np.unique(np.searchsorted(curve.coverage, wanted - 1e-12))
+    return {"coverage": curve.coverage[points].tolist(), "risk": curve.risk[points].tolist()}
+
+
+def mistakes(outcomes: Outcomes, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The most confident wrong predictions, the first of equals, `MAX_MISTAKES` at most.
+
+    Args:
+        outcomes: Of the split.
+        class_names: Of its classes.
+    """
+    wrong = np.flatnonzero(~outcomes.correct)
+    rows = wrong[np.argsort(-outcomes.confidence[wrong], kind="stable")[:MAX_MISTAKES]]
+    return [
+        {
+            "index": row,
+            "label": class_names[outcomes.labels[row]],
+            "prediction": class_names[outcomes.predicted[row]],
+            "confidence": float(outcomes.confidence[row]),
+        }
+        for row in rows.tolist()
+    ]

@@ -1,0 +1,108 @@
+"""Intervals of a split, over shifts and of OOD detection, against resamples drawn one by one."""
+
+import numpy as np
+import pytest
+
+from calib_jax.core.types import Predictions
+from calib_jax.evaluation import intervals
+from calib_jax.evaluation.labelled import Labelled
+from calib_jax.evaluation.ood_detection import SCORES
+from calib_jax.metrics import detection
+
+RNG = np.random.default_rng(0)
+LOGITS = 2 * RNG.normal(size=(120, 4))
+LABELS = (LOGITS + 2 * RNG.normal(size=LOGITS.shape)).argmax(axis=1).astype(np.int32)
+SPLIT = Labelled(scores=LOGITS, labels=LABELS)
+
+
+def test_every_metric_has_an_interval_and_its_value_is_that_of_all_examples_once():
+    outcomes = SPLIT.outcomes(num_bins=5)
+    found = intervals.statistics(SPLIT, outcomes, num_bins=5)
+    metrics = SPLIT.metrics(outcomes, num_bins=5)
+    assert set(metrics) - set(found) == {"ece_10_per_batch_512"}
+    ones = np.ones((1, len(LABELS)))
+    for key, statistic in found.items():
+        assert statistic.of_counts(ones)[0] == pytest.approx(metrics[key], abs=1e-9), key
+
+
+def test_the_class_wise_error_has_none_where_it_would_take_long(monkeypatch):
+    monkeypatch.setattr(intervals, "MAX_CLASSWISE", SPLIT.scores.size * 10)
+    few, many = (
+        set(intervals.statistics(SPLIT, SPLIT.outcomes(), num_resamples=n)) for n in (10, 11)
+    )
+    assert few - many == {"classwise_ece"}
+
+
+def test_an_infinite_likelihood_has_none():
+    probs = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+    split = Labelled(scores=probs, labels=np.array([1, 1, 0]), kind="probs")
+    assert "nll" not in intervals.statistics(split, split.outcomes())
+
+
+def test_the_same_labels_are_drawn_alike_and_others_are_not():
+    same = Labelled(scores=LOGITS, labels=LABELS.astype(np.int64))
+    turned = Labelled(scores=LOGITS[::-1].copy(), labels=LABELS[::-1].copy())
+    drawn = [
+        intervals.resampled(one, one.outcomes(), keys=("brier", "none"), num_resamples=30)
+        for one in (SPLIT, same, turned)
+    ]
+    assert [list(one) for one in drawn] == [["brier"]] * 3
+    np.testing.assert_array_equal(drawn[0]["brier"], drawn[1]["brier"])
+    assert abs(np.corrcoef(drawn[0]["brier"], drawn[2]["brier"])[0, 1]) < 0.5
+    rows = np.random.default_rng(intervals.seed_of(LABELS)).integers(120, size=(30, 120))
+    np.testing.assert_allclose(drawn[0]["brier"], SPLIT.outcomes().brier[rows].mean(axis=1))
+
+
+def test_over_shifts():
+    values = {
+        "a": {"accuracy": np.array([0.1, 0.4]), "ece_7": np.array([0.2, 0.3])},
+        "b": {"accuracy": np.array([0.3, 0.2]), "ece_7": np.array([0.4, 0.1])},
+    }
+    got = intervals.over_shifts(values, ("a", "b"), num_bins=7)
+    assert {key: value.tolist() for key, value in got.items()} == {
+        "ood_accuracy": pytest.approx([0.2, 0.3]),
+        "ood_ece": pytest.approx([0.3, 0.2]),
+        "worst_shift_accuracy": [0.1, 0.2],
+        "worst_shift_ece": [0.4, 0.3],
+    }
+    assert intervals.over_shifts(values, ()) == {}
+
+
+def predictions(num_examples, mean):
+    features = RNG.normal(mean, size=(num_examples, 3)).round(1) + 1e-3
+    return Predictions(
+        logits=(features + 0.2).round(1),
+        labels=np.arange(num_examples, dtype=np.int32),
+        features=features,
+        class_embeddings=np.eye(3),
+    )
+
+
+def test_detection_numbers_of_every_score_by_explicit_resampling():
+    id_set, ood_sets = predictions(30, 1.0), {"x": predictions(20, 0.0), "y": predictions(9, 0.5)}
+    got = intervals.detection(id_set, ood_sets, num_resamples=8)
+    assert list(got) == ["x", "y"]
+    for name, ood_set in ood_sets.items():
+        of_id = np.random.default_rng(intervals.seed_of(id_set.labels))
+        (of_ood,) = of_id.spawn(1)
+        rows = [
+            (of_id.integers(30, size=30), of_ood.integers(n, size=n))
+            for n in [len(ood_set.labels)] * 8
+        ]
+        for score, number in SCORES.items():
+            expected = [detection.detection(number(id_set)[a], number(ood_set)[b]) for a, b in rows]
+            for key, values in got[name][score].items():
+                np.testing.assert_allclose(
+                    values, [one[key] for one in expected], rtol=0, atol=1e-12, err_msg=key
+                )
+
+
+def test_parts_of_a_record():
+    values = {"a": {"accuracy": np.linspace(0, 1, 101)}}
+    assert intervals.parts(values, {}, 0.8) == {
+        "intervals": {"a": {"accuracy": pytest.approx([0.1, 0.9])}}
+    }
+    over = {"ood_ece": np.linspace(0, 0.1, 101)}
+    assert intervals.parts(values, over, 0.5)["summary_intervals"] == {
+        "ood_ece": pytest.approx([0.025, 0.075])
+    }
