@@ -69,7 +69,7 @@ def evaluate_predictions(
         trends: For shifts, by name, the line of baseline models (`metrics.robustness.Trend`): the
             effective robustness beyond it.
         num_bins: Of the calibration errors; their names carry it.
-        num_resamples: Of the bootstrap; 0: none. 1,000 take 0.4 s for 2,000 examples of 10 classes.
+        num_resamples: Of the bootstrap; 0: none. 1,000 of 2,000 examples x 10 classes take 0.35 s.
         level: Of the intervals.
 
     Raises:

@@ -139,9 +139,9 @@ def _robustness(results: Results) -> str:
         return ""
     note = paragraph(
         "OOD accuracy beyond what the line of the baseline models (in the config) says for the "
-        "same ID accuracy, in points."
+        "same ID accuracy."
     )
-    return report_html.folded("Effective robustness", note + _table(results, key))
+    return report_html.folded("Effective robustness", note + _table(results, key, unit="points"))
 
 
 def _datasets(results: Results, key: str) -> list[str]:
@@ -150,7 +150,7 @@ def _datasets(results: Results, key: str) -> list[str]:
     return [d for d in datasets if key in report_data.names(results, "metrics", d)]
 
 
-def _table(results: Results, key: str) -> str:
+def _table(results: Results, key: str, *, unit: str = "%") -> str:
     """One metric: methods down, data sets across, the best of each column marked."""
     methods, datasets = report_data.methods(results), _datasets(results, key)
     better = report_tables.higher_is_better(key)
@@ -164,7 +164,7 @@ def _table(results: Results, key: str) -> str:
     styles = report_selection.drawn(results)
     rows = [Row(m, [c[i] for c in columns], styles.get(m)) for i, m in enumerate(methods)]
     arrow = "↑" if better else "↓"
-    note = paragraph("In %, mean over the seeds." if report_data.has_seeds(results) else "In %.")
+    note = paragraph(f"In {unit}{', mean over the seeds' * report_data.has_seeds(results)}.")
     return note + report_html.table(["method", *(f"{d} {arrow}" for d in datasets)], rows)
 
 

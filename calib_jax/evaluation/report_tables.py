@@ -58,6 +58,10 @@ _TITLES = {
     "ks": "KS error",
     "mce": "MCE",
     "nll": "NLL",
+    "brier": "Brier",
+    "brier_reliability": "Brier reliability",
+    "brier_resolution": "Brier resolution",
+    "brier_uncertainty": "Brier uncertainty",
     "aurc": "AURC",
     "augrc": "AUGRC",
     "auroc": "AUROC",
@@ -65,7 +69,10 @@ _TITLES = {
     "aupr_ood": "AUPR, OOD positive",
     "fpr95_id_positive": "FPR95, ID positive",
     "fpr95_ood_positive": "FPR95, OOD positive",
-    "ece_10_per_batch_512": "ECE 10 averaged over batches of 512, only to compare with papers",
+    # A long heading in a narrow column: it may break after a few words, not after each.
+    "ece_10_per_batch_512": (
+        "ECE~10~averaged over~batches~of~512, only~to~compare with~papers"
+    ).replace("~", "\N{NO-BREAK SPACE}"),
 }
 
 

@@ -433,7 +433,7 @@ def test_everything_that_can_be_measured(tmp_path):
         "flyp: OOD ECE, %",
         "Does the theory order the models?",
         "mean OOD ECE, T scaled",
-        "averaged over batches of 512, only to compare with papers",
+        "only\N{NBSP}to\N{NBSP}compare with\N{NBSP}papers",
         "[25.0, 75.0]",
     ):
         assert shown in text, shown

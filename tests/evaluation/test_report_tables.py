@@ -148,11 +148,13 @@ def test_columns_without_any_number_are_left_out():
         ("debiased_ece_15", "debiased ECE 15 ↓"),
         (
             "ece_10_per_batch_512",
-            "ECE 10 averaged over batches of 512, only to compare with papers ↓",
+            "ECE_10_averaged over_batches_of_512, only_to_compare with_papers ↓".replace(
+                "_", "\N{NO-BREAK SPACE}"
+            ),
         ),
         ("macro_f1", "macro F1 ↑"),
-        ("brier_resolution", "brier resolution ↑"),
-        ("brier_uncertainty", "brier uncertainty"),
+        ("brier_resolution", "Brier resolution ↑"),
+        ("brier_uncertainty", "Brier uncertainty"),
         ("aurc", "AURC ↓"),
         ("ks", "KS error ↓"),
     ],
