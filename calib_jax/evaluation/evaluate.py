@@ -165,40 +165,30 @@ def evaluate(
     }
     record = _of_labelled(labelled, evaluation, class_names)
     id_set = predictions[evaluation.id_name]
-    found = _of_unknown(id_set, {n: predictions[n] for n in evaluation.unknown()}, evaluation)
-    over = {
-        key: ends
-        for part in (record, found)
-        for key, ends in part.get("summary_intervals", {}).items()
-    } | summary_intervals(record)
+    unknown = {name: predictions[name] for name in evaluation.unknown()}
+    of_unknown, over_sets = _of_unknown(id_set, unknown, evaluation)
+    over = record.get("summary_intervals", {}) | over_sets | summary_intervals(record)
+    record |= of_unknown | ({"summary_intervals": over} if over else {})
     values = spectrum(id_set.features)
-    return (
-        record
-        | found
-        | ({"summary_intervals": over} if over else {})
-        | {
-            "spectrum": {
-                "smallest_singular_value": float(values[-1]),
-                "singular_values": values.tolist(),
-            },
-            "summary": summary(
-                record["metrics"],
-                found["detection"],
-                id_name=evaluation.id_name,
-                shifts=tuple(evaluation.shifts),
-                near=tuple(evaluation.near),
-                far=tuple(evaluation.far),
-                score=evaluation.score,
-                calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
-            ),
-            "examples": {
-                name: _examples(
-                    predictions[name], splits[name], class_names, evaluation.num_examples
-                )
-                for name in (evaluation.id_name, *evaluation.shifts, *evaluation.unknown())
-            },
-        }
+    record["spectrum"] = {
+        "smallest_singular_value": float(values[-1]),
+        "singular_values": values.tolist(),
+    }
+    record["summary"] = summary(
+        record["metrics"],
+        record["detection"],
+        id_name=evaluation.id_name,
+        shifts=tuple(evaluation.shifts),
+        near=tuple(evaluation.near),
+        far=tuple(evaluation.far),
+        score=evaluation.score,
+        calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
     )
+    record["examples"] = {
+        name: _examples(predictions[name], splits[name], class_names, evaluation.num_examples)
+        for name in (evaluation.id_name, *evaluation.shifts, *evaluation.unknown())
+    }
+    return record
 
 
 def _labelled(
@@ -256,26 +246,24 @@ def _of_labelled(
 
 def _of_unknown(
     id_set: Predictions, ood_sets: Mapping[str, Predictions], evaluation: Evaluation
-) -> dict[str, Any]:
-    """`detection`; with resamples `detection_intervals` and the `summary_intervals` of means."""
+) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """`detection`, with resamples `detection_intervals`; and the summary's intervals of means."""
     found: dict[str, Any] = {
         "detection": {name: detection_metrics(id_set, one) for name, one in ood_sets.items()}
     }
     if not evaluation.num_resamples or not ood_sets:
-        return found
+        return found, {}
     drawn = intervals.detection(id_set, ood_sets, num_resamples=evaluation.num_resamples)
+    found["detection_intervals"] = {
+        name: {score: intervals.ends(values) for score, values in of_set.items()}
+        for name, of_set in drawn.items()
+    }
     over = {
         f"{kind}_auroc": np.mean([drawn[n][evaluation.score]["auroc"] for n in names], axis=0)
         for kind, names in (("near", evaluation.near), ("far", evaluation.far))
         if names
     }
-    return found | {
-        "detection_intervals": {
-            name: {score: intervals.ends(values) for score, values in of_set.items()}
-            for name, of_set in drawn.items()
-        },
-        "summary_intervals": intervals.ends(over),
-    }
+    return found, intervals.ends(over)
 
 
 def _examples(
