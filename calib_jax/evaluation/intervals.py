@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,8 +64,7 @@ def resampled(
         num_bins: Of the calibration errors.
         num_resamples: That are drawn.
     """
-    found = statistics(split, outcomes, num_bins=num_bins, num_resamples=num_resamples)
-    wanted = found if keys is None else {key: found[key] for key in keys if key in found}
+    wanted = statistics(split, outcomes, keys=keys, num_bins=num_bins, num_resamples=num_resamples)
     return bootstrap.resampled(wanted, num_resamples=num_resamples, seed=seed_of(split.labels))
 
 
@@ -109,6 +108,7 @@ def statistics(
     split: Labelled,
     outcomes: Outcomes,
     *,
+    keys: Collection[str] | None = None,
     num_bins: int = NUM_BINS,
     num_resamples: int = 1000,
 ) -> dict[str, Statistic]:
@@ -120,42 +120,48 @@ def statistics(
     Args:
         split: With the scores.
         outcomes: Of the split.
+        keys: The metrics that are wanted; None: all.
         num_bins: Of the calibration errors.
         num_resamples: That are to be drawn.
     """
     top = (outcomes.confidence, outcomes.correct)
     classes = (outcomes.predicted, outcomes.labels)
     error = functools.partial(of_calibration.calibration_error, *top)
+    debiased = functools.partial(of_calibration.debiased_calibration_error, *top)
     part = functools.partial(of_calibration.brier_part, *top, num_bins=num_bins)
-    found = {
-        "accuracy": bootstrap.mean(outcomes.correct),
-        "top5_accuracy": bootstrap.mean(outcomes.rank < 5),
-        "balanced_accuracy": bootstrap.balanced_accuracy(*classes),
-        "macro_f1": bootstrap.macro_f1(*classes),
-        "brier": bootstrap.mean(outcomes.brier),
-        "ece_10": error(num_bins=10),
-        f"ece_{num_bins}": error(num_bins=num_bins),
-        f"ece_{num_bins}_l2": error(num_bins=num_bins, norm="l2"),
-        f"debiased_ece_{num_bins}": of_calibration.debiased_calibration_error(
-            *top, num_bins=num_bins
-        ),
-        "adaptive_ece": error(num_bins=num_bins, binning="mass"),
-        "mce": error(num_bins=num_bins, norm="max"),
-        "smooth_ece": of_calibration.smooth_calibration_error(*top),
-        "ks": of_calibration.ks_calibration_error(*top),
-        "aurc": bootstrap_curves.aurc(*top),
-        "augrc": bootstrap_curves.augrc(*top),
-        "brier_reliability": part(part="reliability"),
-        "brier_resolution": part(part="resolution"),
-        "brier_uncertainty": part(part="uncertainty"),
-        "mean_confidence": bootstrap.mean(outcomes.confidence),
+    found: dict[str, Callable[[], Statistic]] = {
+        "accuracy": lambda: bootstrap.mean(outcomes.correct),
+        "top5_accuracy": lambda: bootstrap.mean(outcomes.rank < 5),
+        "balanced_accuracy": lambda: bootstrap.balanced_accuracy(*classes),
+        "macro_f1": lambda: bootstrap.macro_f1(*classes),
+        "nll": lambda: bootstrap.mean(outcomes.nll),
+        "brier": lambda: bootstrap.mean(outcomes.brier),
+        "ece_10": lambda: error(num_bins=10),
+        f"ece_{num_bins}": lambda: error(num_bins=num_bins),
+        f"ece_{num_bins}_l2": lambda: error(num_bins=num_bins, norm="l2"),
+        f"debiased_ece_{num_bins}": lambda: debiased(num_bins=num_bins),
+        "adaptive_ece": lambda: error(num_bins=num_bins, binning="mass"),
+        "classwise_ece": lambda: _classwise(split, outcomes, num_bins=num_bins),
+        "mce": lambda: error(num_bins=num_bins, norm="max"),
+        "smooth_ece": lambda: of_calibration.smooth_calibration_error(*top),
+        "ks": lambda: of_calibration.ks_calibration_error(*top),
+        "aurc": lambda: bootstrap_curves.aurc(*top),
+        "augrc": lambda: bootstrap_curves.augrc(*top),
+        "brier_reliability": lambda: part(part="reliability"),
+        "brier_resolution": lambda: part(part="resolution"),
+        "brier_uncertainty": lambda: part(part="uncertainty"),
+        "mean_confidence": lambda: bootstrap.mean(outcomes.confidence),
     }
-    if np.isfinite(outcomes.nll).all():
-        found["nll"] = bootstrap.mean(outcomes.nll)
-    size = len(outcomes.labels) * outcomes.num_classes * num_resamples
-    if size <= MAX_CLASSWISE and "classwise_ece" not in split.undefined:
-        scores = split.restricted().astype(np.float64)
-        found["classwise_ece"] = of_calibration.classwise_calibration_error(
-            scores if split.kind == "probs" else softmax(scores), outcomes.labels, num_bins=num_bins
-        )
-    return {key: value for key, value in found.items() if key not in split.undefined}
+    absent = set(split.undefined)
+    if not np.isfinite(outcomes.nll).all():
+        absent.add("nll")
+    if len(outcomes.labels) * outcomes.num_classes * num_resamples > MAX_CLASSWISE:
+        absent.add("classwise_ece")
+    wanted = found.keys() if keys is None else [key for key in keys if key in found]
+    return {key: found[key]() for key in wanted if key not in absent}
+
+
+def _classwise(split: Labelled, outcomes: Outcomes, *, num_bins: int) -> Statistic:
+    scores = split.restricted().astype(np.float64)
+    probs = scores if split.kind == "probs" else softmax(scores)
+    return of_calibration.classwise_calibration_error(probs, outcomes.labels, num_bins=num_bins)
