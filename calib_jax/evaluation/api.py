@@ -14,12 +14,12 @@ from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core import inputs, settings
 from calib_jax.core.errors import ConfigError, DataError, nearest
 from calib_jax.evaluation.labelled import Labelled
+from calib_jax.evaluation.overlap import check_disjoint
 from calib_jax.evaluation.posthoc import (
     TEMPERATURE,
     VALIDATION,
     AnyCalibrator,
     calibrated,
-    check_disjoint,
     check_needs,
     summary_intervals,
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Real, UInt64
+from jaxtyping import Float
 
 from calib_jax.calibrators.calibrator import (
     Calibrator,
@@ -22,7 +22,7 @@ from calib_jax.calibrators.conformal import (
     SplitConformal,
     set_metrics,
 )
-from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.core.errors import ConfigError
 from calib_jax.core.numerics import row_blocks
 from calib_jax.core.restrict import relabel, restrict
 from calib_jax.evaluation import intervals
@@ -218,53 +218,6 @@ def check_needs(calibrators: Mapping[str, AnyCalibrator], splits: Mapping[str, L
                 f"calibrators: {name} needs the pre-trained model's scores of {lacking[0]!r}. "
                 f"Pass zero_shot={{{lacking[0]!r}: scores}}, and so on."
             )
-
-
-def check_disjoint(
-    held_out: Real[np.ndarray, "n c"], reported: Real[np.ndarray, "k c"], *, names: tuple[str, str]
-) -> None:
-    """Nothing, if the arrays share no example.
-
-    In float32: a copy of another precision is a copy. Equal rows are one example where either
-    array holds them once, and where most rows of the one are rows of the other. Else they may be
-    equal by chance, as coarse numbers are; predictions of certainty always may.
-
-    Raises:
-        DataError: Naming the first pair.
-    """
-    rows = np.flatnonzero(~_is_certain(held_out))
-    hashes, others = _hashes(held_out[rows]), _hashes(reported)
-    is_shared = np.isin(hashes, others)
-    is_single = is_shared & np.isin(hashes, _single(hashes)) & np.isin(hashes, _single(others))
-    is_example = is_shared if 2 * is_shared.sum() > len(rows) else is_single
-    for row, found in zip(rows[is_example].tolist(), hashes[is_example], strict=True):
-        match = int(np.argmax(others == found))
-        pair = (held_out[row].astype(np.float32), reported[match].astype(np.float32))
-        if np.array_equal(*pair):
-            raise DataError(
-                f"{names[0]}: got in row [{row}] what {names[1]} has in row [{match}], expected "
-                "other examples. Fit calibrators to examples that are reported nowhere."
-            )
-
-
-def _is_certain(values: np.ndarray) -> np.ndarray:
-    """Which rows are a 1 among zeros."""
-    return (np.count_nonzero(values, axis=1) == 1) & (values.max(axis=1) == 1)
-
-
-def _single(hashes: np.ndarray) -> np.ndarray:
-    found, count = np.unique(hashes, return_counts=True)
-    return found[count == 1]
-
-
-def _hashes(values: np.ndarray) -> UInt64[np.ndarray, " n"]:
-    weights = np.random.default_rng(0).integers(1 << 64, size=values.shape[1], dtype=np.uint64)
-    hashes: np.ndarray = np.empty(len(values), np.uint64)
-    for rows in row_blocks(*values.shape):
-        rounded = values[rows].astype(np.float32) + np.float32(0)  # 0.0 for -0.0
-        words = rounded.astype(np.float64).view(np.uint64)
-        hashes[rows] = ((words ^ (words >> np.uint64(32))) * (weights | np.uint64(1))).sum(axis=1)
-    return hashes
 
 
 def _logits(split: Labelled) -> np.ndarray:

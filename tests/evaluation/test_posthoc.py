@@ -1,8 +1,5 @@
 """Calibrators and sets fitted on one split, tried on others."""
 
-import itertools
-import re
-
 import numpy as np
 import pytest
 import scipy.special
@@ -12,7 +9,7 @@ from calib_jax.calibrators.histogram import OneVsRestBinning
 from calib_jax.calibrators.sample_adaptive import SampleAdaptiveScaling
 from calib_jax.calibrators.scaling import VectorScaling
 from calib_jax.calibrators.temperature import Temperature, TemperatureScaling
-from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.core.errors import ConfigError
 from calib_jax.evaluation import posthoc
 from calib_jax.evaluation.intervals import seed_of
 from calib_jax.evaluation.labelled import Labelled
@@ -159,63 +156,3 @@ def test_sets_of_fewer_classes_and_of_several_right_answers():
     assert got["thr"]["few"]["mean_size"] == own.sum(axis=1).mean()
     own = sets[np.arange(200), TEST.scores.argmax(axis=1)]
     assert got["thr"]["any"]["coverage"] == own.mean()
-
-
-NAMES = ("calibration.logits", "logits")
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_the_first_shared_row_is_named(dtype):
-    rng = np.random.default_rng(0)
-    first, second = (rng.normal(size=(50, 3)).astype(dtype) for _ in range(2))
-    posthoc.check_disjoint(first, second, names=NAMES)
-    second[[7, 30]] = first[[40, 20]]
-    message = r"calibration.logits: got in row \[20\] what logits has in row \[30\], expected other"
-    with pytest.raises(DataError, match=message):
-        posthoc.check_disjoint(first, second.astype(np.float64), names=NAMES)
-    with pytest.raises(DataError, match=message):
-        posthoc.check_disjoint(first.astype(np.float64), second.astype(np.float32), names=NAMES)
-
-
-def rows_of(num_examples, seed, c=3):
-    return np.random.default_rng(seed).normal(size=(num_examples, c)).astype(np.float32)
-
-
-def shared_row(held_out, reported):
-    """The numbers of the pair that is named, or None."""
-    try:
-        posthoc.check_disjoint(held_out, reported, names=NAMES)
-    except DataError as error:
-        return tuple(int(number) for number in re.findall(r"\[(\d+)\]", str(error)))
-
-
-@pytest.mark.parametrize(("held_times", "times"), [(1, 2), (2, 1), (1, 5), (2, 2), (3, 2)])
-def test_concatenation_hides_no_copy(held_times, times):
-    copied = rows_of(100, 0)
-    held_out, reported = np.tile(copied, (held_times, 1)), np.tile(copied, (times, 1))
-    assert shared_row(held_out, reported) == (0, 0)
-    # Nor does it among other examples.
-    both = np.concatenate([rows_of(30, 1), held_out]), np.concatenate([rows_of(90, 2), reported])
-    assert shared_row(*both) == (30, 90)
-
-
-def test_predictions_of_certainty_are_no_copies_and_hide_none():
-    rng = np.random.default_rng(0)
-    certain = [np.eye(10, dtype=np.float32)[rng.integers(10, size=n)] for n in (40, 300, 1)]
-    for held_out, reported in itertools.permutations(certain, 2):
-        assert shared_row(held_out, reported) is None
-    beside = [
-        np.concatenate([one, scipy.special.softmax(rows_of(200, i, c=10), axis=1)])
-        for i, one in enumerate(certain)
-    ]
-    assert shared_row(*beside[:2]) is None
-    beside[1][310] = beside[0][50]
-    assert shared_row(*beside[:2]) == (50, 310)
-    assert shared_row(np.zeros((1, 2)), np.array([[-0.0, 0.0]])) == (0, 0)
-
-
-def test_rows_that_are_equal_by_chance_are_no_copies():
-    twice = np.tile(rows_of(5, 9), (2, 1))
-    held_out, reported = (np.concatenate([twice, rows_of(11, seed)]) for seed in (1, 2))
-    assert shared_row(held_out, reported) is None
-    assert shared_row(held_out[:19], reported) == (0, 0)  # of 19 most
