@@ -159,6 +159,21 @@ def check_probs(probs: np.ndarray, labels: np.ndarray) -> None:
         )
 
 
+def check_not_probs(logits: np.ndarray, *, name: str) -> None:
+    """Nothing, unless every row of the logits is a distribution over two classes or more.
+
+    Raises:
+      DataError: for probabilities.
+    """
+    first = logits[:1000].astype(np.float64)
+    off = np.abs(first.sum(axis=1) - 1)
+    if first.shape[1] > 1 and first.min() >= 0 and (off <= sum_tolerance(logits.dtype)).all():
+        raise errors.DataError(
+            f"{name}: got rows that are at least 0 and sum to 1 (the first {len(first)}), expected "
+            "logits. Pass probs=True (in a file call them probs), or probs=False if they are none."
+        )
+
+
 def check_binary(values: np.ndarray, *, name: str) -> None:
     """Nothing, if every entry is 0 or 1 (or a bool).
 

@@ -38,7 +38,7 @@ def evaluate_predictions(
     labels: npt.ArrayLike,
     *,
     name: str = "reported",
-    probs: bool = False,
+    probs: bool | None = None,
     calibration: Pair | None = None,
     shifts: Mapping[str, Pair] | None = None,
     class_names: Sequence[str] | None = None,
@@ -55,10 +55,12 @@ def evaluate_predictions(
     undefined; `validation` is the calibration split. In float64, of whole splits.
 
     Args:
-        logits: A row [c] an example: NumPy, memory-mapped, JAX or torch (CPU) arrays, or lists.
+        logits: A row [c] an example: NumPy, memory-mapped or JAX arrays, lists, or torch tensors that
+            NumPy can read.
         labels: The true classes, in [0, c).
         name: What the record calls the split.
-        probs: Whether all logits are probabilities; calibrators get their logarithms.
+        probs: Whether all logits are probabilities; calibrators get their logarithms. None: they
+            are not, and what looks so is refused.
         calibration: The split that calibrators are fitted on.
         shifts: Further splits of the same classes, by name; summarised by mean and worst.
         class_names: For the mistakes; None: numbers.
@@ -84,6 +86,9 @@ def evaluate_predictions(
     check_trends(trends or {}, shifts or {}, where="trends")
     splits = _read(name, (logits, labels), calibration, shifts or {}, kind=kind)
     splits = _with_zero_shot(splits, zero_shot or {})
+    if probs is None:
+        for place, split in splits.items():
+            inputs.check_not_probs(split.scores, name=f"{_place(place, name)}logits")
     chosen = _calibrators(calibrators, splits)
     record = _raw(
         splits,
@@ -258,6 +263,11 @@ def _as_array(values: npt.ArrayLike, *, name: str) -> np.ndarray:
     except ValueError:
         raise DataError(
             f"{name}: got rows of different lengths, expected an array. Pass rows of one length."
+        ) from None
+    except (TypeError, RuntimeError) as error:  # torch's: bfloat16, on a GPU, with a gradient
+        raise DataError(
+            f"{name}: got {type(values).__name__} that NumPy cannot read ({error}), expected an "
+            "array. Of a torch tensor pass tensor.detach().float().cpu()."
         ) from None
 
 

@@ -138,3 +138,17 @@ def test_rows_without_labels(value):
             inputs.check_unlabelled(bad, name="x")
     with pytest.raises(errors.DataError, match="^x: got 0 examples, expected at least 1"):
         inputs.check_unlabelled(rows[:0], name="x")
+
+
+def test_rows_that_look_like_probabilities():
+    rows = np.array([[0.5, 0.5], [0.9, 0.1]])
+    with pytest.raises(errors.DataError, match=r"^x: got rows .*\(the first 2\), expected logits"):
+        inputs.check_not_probs(rows, name="x")
+    for others in (
+        rows * 2,
+        rows - 0.1,
+        rows[:, :1] * 0 + 1,
+        np.append(rows, [[1.0, 1.0]], axis=0),
+    ):
+        inputs.check_not_probs(others, name="x")
+    inputs.check_not_probs(np.full((2, 2), np.nan), name="x")

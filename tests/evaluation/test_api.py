@@ -196,6 +196,32 @@ def test_arrays_of_any_kind(tmp_path):
     assert half == evaluate_predictions(rounded, LABELS, **QUIET)
 
 
+class OnAGPU:
+    """As a torch tensor that NumPy cannot read (there is no torch in these tests)."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+
+@pytest.mark.parametrize("name", ["logits", "labels"])
+def test_a_tensor_that_numpy_cannot_read(name):
+    unchecked = inspect.unwrap(evaluate_predictions)
+    message = f"^{name}: got OnAGPU that NumPy cannot read .can't convert cuda.*detach"
+    with pytest.raises(DataError, match=message):
+        unchecked(**{"logits": LOGITS, "labels": LABELS, name: OnAGPU()}, **QUIET)
+
+
+def test_probabilities_are_no_logits():
+    probs = scipy.special.softmax(LOGITS, axis=1)
+    with pytest.raises(DataError, match=r"^logits: got rows that are at least 0 .*probs=True"):
+        evaluate_predictions(probs, LABELS, **QUIET)
+    shifts = {"blur": (probs, LABELS)}
+    with pytest.raises(DataError, match=r"^shifts.blur.logits: got rows that are at least 0"):
+        evaluate_predictions(LOGITS, LABELS, shifts=shifts, **QUIET)
+    meant = evaluate_predictions(probs, LABELS, probs=False, **QUIET)
+    assert meant["metrics"]["reported"]["mean_confidence"] < 0.5
+
+
 def changed(array, index, value):
     array = np.array(array)
     array[index] = value
