@@ -1,5 +1,7 @@
 """One method alone, or the tuning of all, of an experiment with trials and rows of weights."""
 
+import dataclasses
+
 import pytest
 
 from calib_jax.core.errors import ConfigError
@@ -10,34 +12,43 @@ from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.methods.robust import flyp
 from calib_jax.variants import select
 
-
-def methods(rates):
-    made = {name: of(learning_rate=rates[name], warmup_steps=1) for name, of in MAKERS.items()}
-    return {"zero_shot": zero_shot(), **made}
-
-
-MAKERS = {"finetune": finetune, "flyp": flyp}
+TUNING = Tuning(
+    trials={
+        "finetune": {
+            "0.1": finetune(learning_rate=0.1, warmup_steps=1),
+            "0.2": finetune(learning_rate=0.2, warmup_steps=1),
+        },
+        "flyp": {
+            "0.1": flyp(learning_rate=0.1, warmup_steps=1),
+            "0.2": flyp(learning_rate=0.2, warmup_steps=1),
+        },
+    }
+)
+METHODS = {
+    "zero_shot": zero_shot(),
+    "finetune": TUNING.trials["finetune"]["0.1"],
+    "flyp": TUNING.trials["flyp"]["0.2"],
+}
 
 
 @pytest.fixture
 def experiment(tiny_experiment):
-    rates = dict.fromkeys(MAKERS, 0.1)
     return tiny_experiment(
-        methods=methods(rates),
-        tuning=Tuning(trials={"flyp": {"only": methods(rates)["flyp"]}}),
+        methods=METHODS,
+        tuning=Tuning(trials={"flyp": {"only": METHODS["flyp"]}}),
         weight_space={"wise_flyp": WiseFT(of="flyp"), "wise_ft": WiseFT(of="finetune")},
         seeds=(0, 1),
     )
 
 
 def variant(experiment, name):
-    chosen = select(experiment, name, methods, rates=(0.1, 0.2))
+    chosen = select(experiment, name, TUNING)
     chosen.validate(make_mesh())
     return chosen
 
 
 def test_nothing_selected_is_everything(experiment):
-    assert select(experiment, "", methods, rates=(0.1,)) is experiment
+    assert select(experiment, "", TUNING) is experiment
 
 
 def test_one_method_keeps_its_own_trials_and_rows(experiment):
@@ -49,12 +60,10 @@ def test_one_method_keeps_its_own_trials_and_rows(experiment):
     assert list(alone.weight_space) == ["wise_ft"]
 
 
-def test_the_tuning_is_every_trained_method_at_every_rate(experiment):
+def test_the_tuning_goes_before_the_whole_experiment(experiment):
     tune = variant(experiment, "tune")
-    assert list(tune.methods) == ["finetune_0.1", "flyp_0.1", "finetune_0.2", "flyp_0.2"]
-    assert (tune.tuning, tune.weight_space, tune.seeds) == (None, {}, (0,))
-    assert tune.evaluation.id_split == tune.evaluation.validation
-    assert tune.evaluation.shifts == tune.evaluation.near == tune.evaluation.far == {}
+    assert tune.tuning is TUNING and tune.name == f"{experiment.name}_tune"
+    assert dataclasses.replace(tune, name=experiment.name, tuning=experiment.tuning) == experiment
 
 
 def test_an_unknown_variant(experiment):

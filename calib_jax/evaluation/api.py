@@ -55,8 +55,8 @@ def evaluate_predictions(
     undefined; `validation` is the calibration split. In float64, of whole splits.
 
     Args:
-        logits: A row [c] an example: NumPy, memory-mapped or JAX arrays, lists, or torch tensors that
-            NumPy can read.
+        logits: A row [c] an example: NumPy, memory-mapped or JAX arrays, lists, or torch tensors
+            that NumPy can read.
         labels: The true classes, in [0, c).
         name: What the record calls the split.
         probs: Whether all logits are probabilities; calibrators get their logarithms. None: they
