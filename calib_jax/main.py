@@ -6,6 +6,7 @@ Any field of the config can be set: `--config.finetune.training.num_steps=100`,
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import os
 import pathlib
@@ -18,6 +19,7 @@ from typing import Any, Literal
 import jax
 from absl import flags
 from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
 
 from calib_jax.core.errors import CalibJaxError, ConfigError, nearest
 from calib_jax.experiment import Experiment
@@ -36,6 +38,25 @@ RUNNERS: dict[type, Callable[[Any, pathlib.Path], Any]] = {
 
 # A choice is a text; `settings.check_types` refuses what is none of its values.
 config_flags.register_flag_parser_for_type(Literal, flags.ArgumentParser())
+
+
+class _WordsParser(tuple_parser.TupleParser):  # as a TupleParser, it gets a repeated flag's values
+    """Reads words with commas between, as they are or quoted as in Python."""
+
+    def parse(self, argument: Any) -> tuple[Any, ...]:
+        if not isinstance(argument, str):
+            return super().parse(argument)
+        try:
+            value = ast.literal_eval(argument)
+        except (ValueError, SyntaxError, TypeError):
+            value = None
+        words = (value,) if isinstance(value, str) else value
+        if isinstance(words, tuple | list) and all(isinstance(word, str) for word in words):
+            return tuple(words)
+        return tuple(word.strip() for word in argument.split(",") if word.strip())
+
+
+config_flags.register_flag_parser_for_type(tuple[str, ...], _WordsParser())
 
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
@@ -87,6 +108,12 @@ def parse(argv: Sequence[str]) -> tuple[Any, pathlib.Path]:
             f"command line: {error}. It takes --config, --workdir and --config.FIELD=VALUE."
         ) from None
     if len(rest) > 1:
+        before = argv[list(argv).index(rest[1]) - 1]
+        if before in overrides and "=" not in before:
+            raise ConfigError(
+                f"command line: got {before} {rest[1]}, expected --config.FIELD=VALUE. "
+                f"Write {before}={rest[1]}."
+            )
         raise ConfigError(f"command line: got {rest[1]!r}, expected --name=value. Remove it.")
     if config.value is None:
         raise ConfigError("--config: missing. Give one, such as --config configs/quickstart.py.")
@@ -98,6 +125,11 @@ def parse(argv: Sequence[str]) -> tuple[Any, pathlib.Path]:
 def _load(value: str) -> Any:
     """What `get_config` of the file `x.py` returns; `x.py:text` passes it the text."""
     path, _, argument = value.partition(":")
+    # For what lies beside the file; last, so that it hides no package. It stays: spawned processes
+    # get the path as it is then, and what a study sends them may hold what the file imports.
+    folder = str(pathlib.Path(path).resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
     try:
         namespace = runpy.run_path(path, run_name="config")
         experiment = namespace["get_config"](*([argument] if argument else []))
@@ -106,9 +138,13 @@ def _load(value: str) -> Any:
     # The file is the user's own code, which can raise anything.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else ""
+        fix = "It must be a Python file with get_config()."
+        if isinstance(error, ModuleNotFoundError):
+            fix = "Install that module, put it beside the file, or run from the folder it is in."
+        elif isinstance(error, ImportError):
+            fix = "Correct the import."
         raise ConfigError(
-            f"--config: {value} cannot be loaded ({type(error).__name__}: {reason}). "
-            "It must be a Python file with get_config()."
+            f"--config: {value} cannot be loaded ({type(error).__name__}: {reason}). {fix}"
         ) from error
     if not isinstance(experiment, tuple(RUNNERS)):
         raise ConfigError(

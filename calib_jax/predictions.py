@@ -1,12 +1,14 @@
 """Predictions of any framework, read from files, in `results.json` and a report."""
 
+import contextlib
 import dataclasses
 import importlib
 import pathlib
+import re
 import time
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import rich
 
 from calib_jax.calibrators.calibrator import Calibrator
 from calib_jax.calibrators.temperature import TemperatureScaling
-from calib_jax.core import settings
+from calib_jax.core import inputs, settings
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.evaluation.api import evaluate_predictions
 from calib_jax.evaluation.posthoc import VALIDATION
@@ -125,19 +127,21 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
     (id_name, id_path), *others = paths.items()
     kind, given = read_predictions(id_path)
     shifts = {name: _same_kind(other, kind) for name, other in others}
+    files = {"": id_path} | {f"shifts.{name}.": other for name, other in others}
     held_out = None
     if config.calibration:
-        held_out = _same_kind(pathlib.Path(config.calibration).expanduser(), kind)
+        files["calibration."] = pathlib.Path(config.calibration).expanduser()
+        held_out = _same_kind(files["calibration."], kind)
     splits = {id_name: given, **shifts, **({VALIDATION: held_out} if held_out else {})}
     # A path alone does not tell the predictions.
     checksums = {name: _checksum(*arrays) for name, arrays in splits.items()}
     described = settings.to_dict(config) | {"predictions_crc32": checksums}
     class_names = config.names()
-    with Workdir(path).opened(described) as workdir:
+    with Workdir(path).opened(described) as workdir, _located(files):
         record = evaluate_predictions(
             *given,
             name=id_name,
-            probs=kind == "probs",
+            probs=True if kind == "probs" else None,
             calibration=held_out,
             shifts=shifts,
             class_names=class_names or None,
@@ -172,7 +176,7 @@ def read_predictions(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.nda
 
     Raises:
         ConfigError: The file is missing or of an unknown kind, or Parquet cannot be read here.
-        DataError: It is damaged, or lacks an array.
+        DataError: It is damaged, lacks an array, or holds none of these shapes and types.
     """
     readers = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
     if path.suffix not in readers:
@@ -183,12 +187,33 @@ def read_predictions(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.nda
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file. Correct the path.")
     try:
-        return readers[path.suffix](path)
+        kind, (scores, labels) = readers[path.suffix](path)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataError | ConfigError):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        if re.search("Object arrays|Python objects", reason):  # NumPy's words; no damage
+            raise DataError(
+                f"{path}: got an array of Python objects, expected numbers. Save the scores as "
+                "floats, in rows of one length, and the labels as integers."
+            ) from None
         raise DataError(f"{path}: cannot be read ({reason}). Write it again.") from error
+    with _located({"": path}):
+        inputs.check_shapes(scores, labels, name=kind)
+        inputs.check_labels(labels, num_classes=scores.shape[1])
+    return kind, (scores, labels)
+
+
+@contextlib.contextmanager
+def _located(files: Mapping[str, pathlib.Path]) -> Iterator[None]:
+    """Errors about a split begin with its file, among `files` by what they call the split."""
+    try:
+        yield
+    except DataError as error:
+        for place, path in files.items():
+            if re.match(rf"{re.escape(place)}(logits|probs|labels|num_bins): ", str(error)):
+                raise DataError(f"{path}: {error}") from None
+        raise
 
 
 def _same_kind(path: pathlib.Path, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
@@ -237,7 +262,13 @@ def _read_parquet(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarra
         raise DataError(f"{path}: {what}. Write a number in every row.")
     labels = table.column("label").to_numpy()
     if kind in names:
-        return kind, (np.stack(table.column(kind).to_numpy()), labels)
+        try:
+            return kind, (np.stack(table.column(kind).to_numpy()), labels)
+        except ValueError:
+            raise DataError(
+                f"{path}: got rows of different lengths in the column {kind!r}, expected one "
+                "length. Write a number for every class in each row."
+            ) from None
     columns = [f"{kind[:-1]}_{k}" for k in range(sum(n.startswith(f"{kind[:-1]}_") for n in names))]
     for column in columns:
         _check_has(path, column, names)

@@ -2,6 +2,7 @@ import json
 import os
 import pathlib
 import pickle
+import sys
 
 import jax
 import pytest
@@ -43,6 +44,29 @@ def test_choices_are_overridden_by_their_names():
 
 
 @pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (("carot",), ("carot",)),
+        (("finetune,carot",), ("finetune", "carot")),
+        (("finetune, carot,",), ("finetune", "carot")),
+        (("'finetune','carot'",), ("finetune", "carot")),
+        (("('finetune', 'carot')",), ("finetune", "carot")),
+        (("['carot']",), ("carot",)),
+        (("'a,b'",), ("a,b",)),
+        (("finetune", "carot"), ("finetune", "carot")),
+        (("image/.*,text/.*",), ("image/.*", "text/.*")),
+        (("1,None",), ("1", "None")),
+        (("{[]}",), ("{[]}",)),
+        (("",), ()),
+        (("()",), ()),
+    ],
+)
+def test_words_need_no_quotes(values, expected):
+    experiment, _ = parse((*BASE, *(f"--config.export.curves={value}" for value in values)))
+    assert experiment.export.curves == expected
+
+
+@pytest.mark.parametrize(
     ("argv", "message"),
     [
         (
@@ -60,6 +84,12 @@ def test_choices_are_overridden_by_their_names():
         (("calib_jax", "--workdir", "x"), r"--config: missing"),
         (("calib_jax", "--config", CONFIG), r"--workdir: missing"),
         ((*BASE, "extra"), r"command line: got 'extra'"),
+        ((*BASE, "--config.name=x", "extra"), r"command line: got 'extra'"),
+        (
+            (*BASE, "--config.name", "clean=test.npz"),
+            r"got --config.name clean=test.npz, expected --config.FIELD=VALUE. "
+            r"Write --config.name=clean=test.npz.$",
+        ),
         ((*BASE, "--wrokdir=x"), r"wrokdir"),
         (
             ("calib_jax", "--config", "configs/nothing.py", "--workdir", "x"),
@@ -88,6 +118,48 @@ def test_a_config_that_breaks_is_named(tmp_path):
         path.write_text(text)
         with pytest.raises(ConfigError, match=r"--config: .*broken.py.*(cannot be|gives int)"):
             parse(("calib_jax", f"--config={path}", "--workdir=x"))
+
+
+@pytest.fixture(autouse=True)
+def import_path(monkeypatch):
+    """What a config adds to it is taken off again."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def test_a_config_imports_what_lies_beside_it(tmp_path):
+    (tmp_path / "beside_it.py").write_text("def steps(start):\n    return start + 1\n")
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import dataclasses\n\nimport beside_it\n"
+        "from configs.quickstart import get_config as base\n\n\ndef get_config():\n"
+        "    return dataclasses.replace(base(), name=str(beside_it.steps(1)))\n"
+    )
+    for _ in range(2):
+        experiment, _ = parse(("calib_jax", f"--config={path}", "--workdir=x"))
+    assert experiment.name == "2"
+    assert sys.path.count(str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "import no_such_module",
+            r"\(ModuleNotFoundError: No module named 'no_such_module'\)\. Install that module, put "
+            r"it beside the file, or run from the folder it is in\.$",
+        ),
+        (
+            "from calib_jax.study import Studdy",
+            r"\(ImportError: cannot import name 'Studdy' from .*\)\. Correct the import\.$",
+        ),
+        ("x = 1", r"\(KeyError: 'get_config'\)\. It must be a Python file with get_config\(\)\.$"),
+    ],
+)
+def test_what_a_config_cannot_import(tmp_path, text, message):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"^--config: .*mine\.py cannot be loaded {message}"):
+        parse(("calib_jax", f"--config={path}", "--workdir=x"))
 
 
 def test_a_failed_run_is_exit_code_1(monkeypatch, capsys):

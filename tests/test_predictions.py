@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from calib_jax import main
+from calib_jax import main, predictions
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.evaluation.api import evaluate_predictions
@@ -75,7 +75,7 @@ def test_the_command(files, capsys):
     logits, labels = split(3)
     np.savez(files / "blur.npz", logits=logits, labels=labels)
     assert main.main(arguments) == 2
-    assert "1 fields differ: predictions_crc32.out of focus: " in capsys.readouterr().err
+    assert "1 field differs: predictions_crc32.out of focus: " in capsys.readouterr().err
 
 
 def test_one_file_alone(files):
@@ -141,6 +141,10 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, monkeypatch):
     np.savez(tmp_path / "neither.npz", scores=LOGITS, labels=LABELS)
     np.savez(tmp_path / "alone.npz", logits=LOGITS)
     np.savez(tmp_path / "objects.npz", logits=np.array([None]), labels=LABELS)
+    np.savez(tmp_path / "short.npz", logits=LOGITS, labels=LABELS[1:])
+    np.savez(tmp_path / "other.npz", logits=LOGITS, labels=np.full_like(LABELS, 4))
+    np.save(tmp_path / "odd_probs.npy", np.array([[1.0], [0.5, 0.5]], object))
+    np.save(tmp_path / "odd_labels.npy", LABELS)
     np.save(tmp_path / "my_logits.npy", LOGITS)
     np.save(tmp_path / "scores.npy", LOGITS)
     (tmp_path / "broken.npz").write_bytes(b"PK no")
@@ -153,6 +157,9 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "broken.parquet").write_bytes(b"PAR?")
     parquet_of(tmp_path / "gap.parquet", label=LABELS, logit_0=LOGITS[:, 0], logit_2=LOGITS[:, 1])
     parquet_of(tmp_path / "ragged.parquet", label=[0, 1], logits=[[1.0, 2.0], [1.0]])
+    parquet_of(tmp_path / "text.parquet", label=["cat", "dog"], logits=[[1.0, 2.0], [1.0, 2.0]])
+    parquet_of(tmp_path / "words.parquet", label=[0, 1], logits=[["1", "2"], ["1", "2"]])
+    parquet_of(tmp_path / "flat.parquet", label=[0, 1], logits=[1.0, 2.0])
     parquet_of(tmp_path / "unlabelled.parquet", logits=[[1.0, 2.0]])
     for name, error, message in (
         ("absent.npz", ConfigError, "there is no such file"),
@@ -160,7 +167,12 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, monkeypatch):
         ("both.npz", DataError, r"got logits and probs .*, expected one of them"),
         ("neither.npz", DataError, r"neither logits nor probs \(it has scores, labels\)"),
         ("alone.npz", DataError, "got no 'labels', only logits"),
-        ("objects.npz", DataError, r"objects.npz: cannot be read \(Object arrays"),
+        ("objects.npz", DataError, "objects.npz: got an array of Python objects, .* Save the sc"),
+        (
+            "odd_probs.npy",
+            DataError,
+            "odd_probs.npy: got an array of Python objects, .* in rows of",
+        ),
         ("my_logits.npy", ConfigError, "its labels are missing, expected my_labels.npy beside it"),
         ("scores.npy", DataError, "scores.npy: got neither logits nor probs"),
         ("broken.npz", DataError, "broken.npz: cannot be read"),
@@ -169,7 +181,20 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, monkeypatch):
         ("rowless.parquet", DataError, "rowless.parquet: it has no rows. Write a number in every"),
         ("broken.parquet", DataError, "broken.parquet: cannot be read"),
         ("gap.parquet", DataError, "gap.parquet: got no 'logit_1', only label, logit_0, logit_2"),
-        ("ragged.parquet", DataError, "ragged.parquet: cannot be read .*same shape"),
+        (
+            "ragged.parquet",
+            DataError,
+            "ragged.parquet: got rows of different lengths in the column 'logits', .* in each row",
+        ),
+        ("text.parquet", DataError, "text.parquet: labels: got dtype object, expected integers"),
+        ("words.parquet", DataError, "words.parquet: logits: got dtype object, expected real num"),
+        ("flat.parquet", DataError, r"flat.parquet: logits: got shape \(2,\), expected \(examples"),
+        ("short.npz", DataError, r"short.npz: labels: got shape \(59,\), expected \(60,\)"),
+        (
+            "other.npz",
+            DataError,
+            r"other.npz: labels: got 4 at \[0\], expected a class in \[0, 4\)",
+        ),
         ("unlabelled.parquet", DataError, "got no 'label', only logits"),
     ):
         with pytest.raises(error, match=message) as caught:
@@ -185,12 +210,42 @@ def test_files_that_do_not_go_together(files):
     np.savez(files / "few.npz", logits=LOGITS[:, :3], labels=LABELS % 3)
     for other, message in (
         ("probs.npz", r"probs.npz: got probs, expected logits as in the first file"),
-        ("few.npz", r"shifts.few.logits: got 3 classes, expected 4"),
+        ("few.npz", r"few.npz: shifts.few.logits: got 3 classes, expected 4"),
     ):
         config = PredictionFiles(reported=f"{files}/clean.npz,{files / other}", num_resamples=0)
         with pytest.raises(DataError, match=message):
             run_predictions(config, files / "run")
     assert not (files / "run" / "results.json").exists()
+
+
+def test_what_is_wrong_in_a_file_names_it(files):
+    """Whichever split it is."""
+    np.savez(files / "nan.npz", logits=np.full_like(LOGITS, np.nan), labels=LABELS)
+    np.savez(files / "tiny.npz", logits=LOGITS[:3], labels=LABELS[:3])
+    for first, second, held_out, message in (
+        ("nan", "blur", "held_out", r"/nan\.npz: logits: got nan at \[0, 0\]"),
+        ("clean", "nan", "held_out", r"/nan\.npz: shifts\.a\.b\.logits: got nan at \[0, 0\]"),
+        ("clean", "blur", "nan", r"/nan\.npz: calibration\.logits: got nan at \[0, 0\]"),
+        ("tiny", "blur", "held_out", r"/tiny\.npz: num_bins: got 15 bins for 3 examples"),
+        ("clean", "blur", "clean", r"/clean\.npz: calibration\.logits: got in row \[0\] what log"),
+    ):
+        config = PredictionFiles(
+            reported=f"{files}/{first}.npz,a.b={files}/{second}.npz",
+            calibration=f"{files}/{held_out}.npz",
+            num_resamples=0,
+        )
+        with pytest.raises(DataError, match=message):
+            run_predictions(config, files / "run")
+
+
+def test_an_error_of_no_file_stays_as_it_is(files, monkeypatch):
+    def fail(*args, **options):
+        raise DataError("temperature: no.")
+
+    monkeypatch.setattr(predictions, "evaluate_predictions", fail)
+    config = PredictionFiles(reported=f"{files}/clean.npz", num_resamples=0)
+    with pytest.raises(DataError, match=r"^temperature: no\.$"):
+        run_predictions(config, files / "run")
 
 
 @pytest.mark.parametrize(
@@ -204,6 +259,13 @@ def test_files_that_do_not_go_together(files):
 def test_names_of_splits(reported, message):
     with pytest.raises(ConfigError, match=message):
         PredictionFiles(reported=reported).validate()
+
+
+def test_probabilities_under_the_name_of_logits(files):
+    np.savez(files / "named.npz", logits=PROBS, labels=LABELS)
+    config = PredictionFiles(reported=f"{files}/named.npz", num_resamples=0)
+    with pytest.raises(DataError, match=r"named.npz: logits: got rows .* in a file call them prob"):
+        run_predictions(config, files / "run")
 
 
 def test_a_line_for_no_shift():

@@ -259,7 +259,7 @@ def test_another_model_under_the_same_path_is_noticed(finished, from_pretrained,
     weights = safetensors.numpy.load_file(folder / "model.safetensors")
     weights["visual_projection.weight"] += 1
     safetensors.numpy.save_file(weights, folder / "model.safetensors")
-    with pytest.raises(ConfigError, match=r"1 fields differ: pretrained_weights_crc32: \d+ -> \d+"):
+    with pytest.raises(ConfigError, match=r"1 field differs: pretrained_weights_crc32: \d+ -> \d+"):
         run(experiment, tmp_path / "run")
 
 

@@ -43,7 +43,13 @@ class WeightsError(ConfigError):
     """A weight file that the config names is missing, damaged, or does not fit the model."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns ` Did you mean 'x'?` for the closest known name, or the empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:
+    """Returns ` Did you mean 'x'?` for the closest known name, or the empty string.
+
+    Args:
+        name: What was given.
+        known: What it may be.
+        cutoff: How alike they must be, 1 being equal; among hundreds, one is alike by chance.
+    """
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f" Did you mean {matches[0]!r}?" if matches else ""

@@ -52,9 +52,7 @@ def prepare(
         with open_archive(archive) as opened:
             builders = _ours(name)(opened, data_dir)
             for builder in builders:
-                if builder.is_written():
-                    print(f"{builder.info.full_name}: it was there already; nothing was read.")
-                else:
+                if not _is_there(builder):
                     builder.write()
             return builders
     base = name.partition("/")[0]
@@ -66,7 +64,7 @@ def prepare(
         raise ConfigError(f"{name}: it is read from {where}. Pass its path as --archive=PATH.")
     raise ConfigError(
         f"name: got {name!r}, expected one of {', '.join(OFFICIAL_ARCHIVES)} or a data set of TFDS."
-        f"{nearest(base, [*OFFICIAL_ARCHIVES, *known])} Correct it."
+        f"{nearest(base, [*OFFICIAL_ARCHIVES, *known], cutoff=0.7)} Correct it."
     )
 
 
@@ -89,29 +87,31 @@ def _ours(name: str) -> Callable[[Archive, pathlib.Path], list[ImageFiles]]:
 def _prepare_with_tfds(
     name: str, data_dir: pathlib.Path, archive: pathlib.Path | None
 ) -> list[tfds.core.DatasetBuilder]:
+    try:
+        builders = [
+            tfds.builder(one, data_dir=str(data_dir), file_format="array_record")
+            for one in _tfds_names(name)
+        ]
+    except ModuleNotFoundError as error:
+        raise _needs(error.name or "a module", name) from error
+    absent = [builder for builder in builders if not _is_there(builder)]
+    if not absent:
+        return builders
     # Its builders import the second too, which TFDS 4.9.10 does not install.
     if any(map(_is_missing, ("tensorflow", "importlib_resources"))):
-        with_archive = f", or pass {OFFICIAL_ARCHIVES[name]}" if name in OFFICIAL_ARCHIVES else ""
-        raise ConfigError(
-            f"{name}: TFDS needs TensorFlow to prepare it; reading it does not. "
-            f'Run pip install "calib_jax[prepare]"{with_archive}.'
-        )
-    names = _tfds_names(name)
-    builders = [
-        tfds.builder(one, data_dir=str(data_dir), file_format="array_record") for one in names
-    ]
+        raise _needs("TensorFlow", name)
     instructions = " ".join((builders[0].MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     if instructions and archive is None:
         raise ConfigError(f"{name}: {instructions.rstrip('.')}. Pass that folder as --archive=DIR.")
     if archive is not None and not instructions:
         raise ConfigError(f"{name}: got --archive, but TFDS downloads it. Leave it out.")
     if archive is not None and not archive.exists():
-        raise ConfigError(f"archive: got {archive}, expected a folder. Correct it.")
+        raise ConfigError(f"archive: got {archive}, but there is no such folder. Correct the path.")
     manual_dir = None
     if archive is not None:
         manual_dir = str(archive if archive.is_dir() else archive.parent)
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-    for builder in builders:
+    for builder in absent:
         try:
             builder.download_and_prepare(
                 download_dir=str(data_dir / "downloads"), download_config=config
@@ -128,6 +128,22 @@ def _prepare_with_tfds(
                 "connection, and the files in --archive."
             ) from error
     return builders
+
+
+def _is_there(builder: tfds.core.DatasetBuilder) -> bool:
+    """Whether it is on disk, which is then said."""
+    if not (pathlib.Path(builder.data_dir) / "dataset_info.json").is_file():
+        return False
+    print(f"{builder.info.full_name}: it was there already; nothing was read.")
+    return True
+
+
+def _needs(module: str, name: str) -> ConfigError:
+    with_archive = f", or pass {OFFICIAL_ARCHIVES[name]}" if name in OFFICIAL_ARCHIVES else ""
+    return ConfigError(
+        f"{name}: TFDS needs {module} to prepare it; reading it does not. "
+        f'Run pip install "calib_jax[prepare]"{with_archive}.'
+    )
 
 
 def _is_missing(module: str) -> bool:

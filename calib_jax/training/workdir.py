@@ -100,9 +100,10 @@ class Workdir:
         changes = list(differences(stored, json.loads(json.dumps(config))))
         if changes:
             more = f" and {len(changes) - 8} more" if len(changes) > 8 else ""
+            differ = "1 field differs" if len(changes) == 1 else f"{len(changes)} fields differ"
             raise ConfigError(
                 f"workdir {self.path}: it holds a run of another config, which is left as it is; "
-                f"{len(changes)} fields differ: {'; '.join(changes[:8])}{more}. "
+                f"{differ}: {'; '.join(changes[:8])}{more}. "
                 "Choose another --workdir, or undo the change to go on with that run."
             )
 

@@ -29,3 +29,5 @@ def test_nearest_names_the_closest_known_name():
 def test_nearest_is_silent_where_nothing_is_close():
     assert errors.nearest("xyz", ["flyp", "carot"]) == ""
     assert errors.nearest("xyz", []) == ""
+    assert errors.nearest("nope", ["svhn_cropped"]) == " Did you mean 'svhn_cropped'?"
+    assert errors.nearest("nope", ["svhn_cropped"], cutoff=0.7) == ""

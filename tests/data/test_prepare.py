@@ -1,6 +1,7 @@
 """The command: what it writes from tiny archives, and every way in which it refuses."""
 
 import importlib.util
+import json
 
 import pytest
 import tensorflow_datasets as tfds
@@ -169,6 +170,47 @@ def test_an_unknown_name(tmp_path, name, hint):
         prepare(name, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["nope", "foo", "pets", "mydata"])
+def test_a_name_that_is_like_none(tmp_path, name):
+    with pytest.raises(ConfigError, match=rf"^name: got '{name}', .* a data set of TFDS\. Correct"):
+        prepare(name, tmp_path)
+
+
+def test_what_tfds_has_prepared_is_left_alone(without_tensorflow, tmp_path, capsys):
+    folder = tmp_path / "cifar10" / "3.0.2"
+    folder.mkdir(parents=True)
+    info = {"name": "cifar10", "version": "3.0.2", "fileFormat": "array_record"}
+    info["splits"] = [{"name": "test", "shardLengths": ["7"], "numBytes": "1"}]
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    assert main(["cifar10", f"--data_dir={tmp_path}"]) == 0
+    assert capsys.readouterr().out == (
+        "cifar10/3.0.2: it was there already; nothing was read.\n"
+        "cifar10/3.0.2: 7 images in split test\n"
+    )
+
+
+def test_what_is_missing_of_a_pattern_is_prepared(with_tensorflow, tmp_path, capsys):
+    folder = tmp_path / "domainnet" / "sketch" / "1.0.0"
+    folder.mkdir(parents=True)
+    info = {"name": "domainnet", "configName": "sketch", "version": "1.0.0"}
+    (folder / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "array_record"}))
+    assert len(prepare("domainnet/*", tmp_path)) == 6
+    assert "domainnet/sketch/1.0.0: it was there" in capsys.readouterr().out
+    names = [name for name, *_ in with_tensorflow]
+    assert len(names) == 5 and "domainnet/sketch/1.0.0" not in names
+
+
+def test_a_module_that_a_data_set_needs(tmp_path, monkeypatch):
+    def builder(name, **options):
+        raise ModuleNotFoundError(name="tensorflow")
+
+    monkeypatch.setattr(tfds, "builder", builder)
+    with pytest.raises(
+        ConfigError, match=r"^mnist: TFDS needs tensorflow to prepare it; .*Run pip"
+    ):
+        prepare("mnist", tmp_path)
+
+
 def test_without_tensorflow(without_tensorflow, tmp_path):
     message = (
         r"^cifar10_1/v6: TFDS needs TensorFlow to prepare it; reading it does not\. "
@@ -205,7 +247,7 @@ def test_the_folder_of_an_archive_is_the_manual_one(with_tensorflow, tmp_path):
         ("domainnet/skech", None, r"domainnet has no config 'skech'\. Did you mean 'sketch'\? Cor"),
         ("cifar10/x", None, r"cifar10 has no config 'x'\. Correct it\."),
         ("imagenet2012", None, r"should contain two files: ILSVRC2012_img_train.tar .*--archive=D"),
-        ("imagenet2012", "missing", r"^archive: got .*missing, expected a folder\. Correct it\."),
+        ("imagenet2012", "missing", r"^archive: got .*missing, but there is no such folder\. Cor"),
         ("cifar10", "", r"^cifar10: got --archive, but TFDS downloads it\. Leave it out\."),
     ],
 )

@@ -49,7 +49,7 @@ def test_a_run_from_the_shell(config, tmp_path):
     assert (workdir / "report.html").stat().st_size > 10_000
     other = command("--config", config, "--workdir", workdir, "--config.evaluation.num_examples=1")
     assert other.returncode == 2
-    assert "1 fields differ: evaluation.num_examples: 3 -> 1" in other.stderr
+    assert "1 field differs: evaluation.num_examples: 3 -> 1" in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,12 @@ def test_another_config_is_refused_and_the_fields_named(workdir):
     assert json.loads(workdir.config.read_text()) == CONFIG
 
 
+def test_one_difference(workdir):
+    workdir.claim({"seed": 0})
+    with pytest.raises(ConfigError, match=r"left as it is; 1 field differs: seed: 0 -> 1\. Choose"):
+        workdir.check({"seed": 1})
+
+
 def test_many_differences_are_cut(workdir):
     workdir.path.mkdir(parents=True)
     workdir.claim({f"field_{i}": i for i in range(11)})

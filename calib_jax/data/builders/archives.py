@@ -71,7 +71,7 @@ def open_archive(path: pathlib.Path) -> Iterator[Archive]:
         names = [file.relative_to(path).as_posix() for file in files]
         yield Archive(path, _visible(names), lambda name: _read_file(path / name))
     elif not path.is_file():
-        raise ConfigError(f"archive: got {path}, expected a folder, a .zip or a .tar. Correct it.")
+        raise ConfigError(f"archive: got {path}, but there is no such file. Correct the path.")
     elif zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as zipped:
             entries = [entry for entry in zipped.infolist() if not entry.is_dir()]

@@ -111,6 +111,11 @@ class _Layout:
 
 def _layout_of_file(path: Path, tensors: Tensors, activation: str) -> _Layout:
     if hugging_face.is_own(tensors):
+        if not (path.parent / HF_CONFIG).is_file():
+            raise WeightsError(
+                f"weights: got {path}, whose tensors have Hugging Face's names, without "
+                f"{HF_CONFIG}, expected it beside the file. Put the model's {HF_CONFIG} there."
+            )
         return _hugging_face(path.parent)
     if path.name in OPEN_CLIP_WEIGHTS and (path.parent / OPEN_CLIP_CONFIG).is_file():
         return _open_clip(path.parent)

@@ -56,7 +56,11 @@ def test_an_encrypted_zip(pack, tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("missing.zip", None, r"^archive: got .*missing.zip, expected a folder, a .zip or a .tar"),
+        (
+            "missing.zip",
+            None,
+            r"^archive: got .*missing.zip, but there is no such file. Correct the path",
+        ),
         ("x.tar.gz", b"any", r"it is compressed as a whole\. Unpack it, tar -xf, and pass the fol"),
         ("x.tar", b"no tar" * 200, r"it is no whole \.zip or \.tar \(.*\)\. Download it again\."),
     ],

@@ -132,6 +132,21 @@ def test_a_file_alone(vit, tmp_path, torch, assert_same):
         read_model(str(path), activation="relu")
 
 
+def test_a_file_of_hugging_face_alone(folder, odd_vit, tmp_path, torch):
+    config, params = odd_vit
+    tensors = table.store(config, params, hugging_face.rows(config))
+    for path in (
+        torch.save_table(tmp_path / "mine.pt", tensors),
+        (folder / "model.safetensors").rename(tmp_path / "model.safetensors"),
+    ):
+        message = (
+            rf"^weights: got .*{path.name}, whose tensors have Hugging Face's names, without "
+            r"config\.json, expected it beside the file\. Put the model's config\.json there\.$"
+        )
+        with pytest.raises(WeightsError, match=message):
+            read_model(str(path))
+
+
 def test_another_image_size(folder, odd_vit, caplog):
     model = read_model(str(folder), image_size=24)
     assert model.config.vision.image_size == 24
@@ -171,7 +186,7 @@ def test_folders_that_hold_no_clip(folder, tmp_path):
     (folder / "model.safetensors").rename(tmp_path / "hugging.safetensors")
     with pytest.raises(WeightsError, match=r"without weights, expected model\.safetensors, .* or "):
         read_model(str(folder))
-    with pytest.raises(WeightsError, match=r"got no file .*config\.json, expected one"):
+    with pytest.raises(WeightsError, match=r"without config\.json, expected it beside the file"):
         read_model(str(tmp_path / "hugging.safetensors"))
     (folder / "config.json").unlink()
     with pytest.raises(WeightsError, match=r"without config\.json and open_clip_config\.json, exp"):
