@@ -264,7 +264,7 @@ def test_names_of_splits(reported, message):
 def test_probabilities_under_the_name_of_logits(files):
     np.savez(files / "named.npz", logits=PROBS, labels=LABELS)
     config = PredictionFiles(reported=f"{files}/named.npz", num_resamples=0)
-    with pytest.raises(DataError, match=r"named.npz: logits: got rows .* in a file call them prob"):
+    with pytest.raises(DataError, match=r"named.npz: logits: got rows .*in a file call them prob"):
         run_predictions(config, files / "run")
 
 

@@ -38,7 +38,8 @@ def reliability(results: Results) -> str:
             "the confidence the model stated; above the solid bar it is too sure, inside it too "
             "modest. On the dashed line the two agree. Whiskers: the "
             f"{100 * report_data.level(results):g} % interval of the share that is right (Wilson), "
-            "as if every example were its own draw. Below: where the examples fall. " + pooled
+            "as if every example were its own draw. Below: the share of the examples in a bin. "
+            + pooled
         )
         + f'<div class="figures">{figures}</div>'
     )

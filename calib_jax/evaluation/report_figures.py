@@ -33,8 +33,15 @@ _DASHES = ((), (5, 1.5), (1.2, 1.2), (6, 1.5, 1.2, 1.5))
 # Stand-ins that become CSS variables, so one drawing serves light and dark.
 _INK, _MUTED, _LINE = "#010101", "#020202", "#030303"
 _VARIABLES = {_INK: "var(--ink)", _MUTED: "var(--muted)", _LINE: "var(--line)"}
+_SYMBOLS = {
+    "o": "M1 6A5 5 0 0 1 11 6A5 5 0 0 1 1 6Z",
+    "s": "M2 2H10V10H2Z",
+    "^": "M6 1.5 10.5 10.5H1.5Z",
+    "D": "M6 .5 11.5 6 6 11.5 .5 6Z",
+}
 _WIDTH = 440
 _LABEL_LENGTH = 24
+_TITLED = "titled:"
 
 
 class Style(NamedTuple):
@@ -57,6 +64,11 @@ INK = Style(_INK, (), False)
 OTHER = Style("#8C8C8C", (), True)  # of what is there only for comparison: hollow
 
 
+def titled(name: str) -> str:
+    """The `gid` that gives what is drawn with it a name for a pointer."""
+    return f"{_TITLED}{name}"
+
+
 def style(index: int) -> Style:
     """The style of the `index`-th series: eight colours, then the same ones hatched."""
     again, color = divmod(index, len(_PALETTE))
@@ -74,6 +86,16 @@ def swatch(of: Style, *, line: bool) -> str:
         stripes = '<path d="M4 10 14 0M11 10 21 0" stroke="var(--page)" stroke-width="1.6"/>'
         mark = f'<rect width="26" height="10" rx="2" fill="{color}"/>' + stripes * of.hatched
     return f'<svg class="swatch" viewBox="0 0 26 10" aria-hidden="true">{mark}</svg>'
+
+
+def symbol(marker: str, of: Style, *, edged: bool = False) -> str:
+    """A small inline SVG for legends: one of matplotlib's markers `o`, `s`, `^` and `D`."""
+    path = _SYMBOLS[marker]
+    edge = f' stroke="{_VARIABLES[_INK]}" stroke-width="1.5"' * edged
+    return (
+        '<svg class="symbol" viewBox="0 0 12 12" aria-hidden="true">'
+        f'<path d="{path}" fill="{of.color}"{edge}/></svg>'
+    )
 
 
 def bars(
@@ -142,7 +164,7 @@ def reliability(name: str, panels: Sequence[tuple[str, Reliability | None]], *, 
         # Apart, or the 100 of one panel touches the 0 of the next.
         figure.set_layout_engine("constrained", wspace=0.08)
         grid[0, 0].set_ylabel("accuracy, %")
-        grid[1, 0].set_ylabel("examples, %")
+        grid[1, 0].set_ylabel("share, %")
     return out["svg"]
 
 
@@ -246,6 +268,8 @@ def _inline(svg: str, name: str) -> str:
     box = re.search(r'viewBox="[^"]*"', svg)
     tag = f'<svg {box.group() if box else ""} role="img" aria-label="{html.escape(name)}">'
     svg = re.sub(r"^<svg[^>]*>", tag, svg).replace("xlink:href", "href")
+    # Single quotes around a name that has double ones.
+    svg = re.sub(rf"<g id=([\"']){_TITLED}(.*?)\1>", r"<g><title>\2</title>", svg)
     used = set(re.findall(r'(?:href="|url\()#([\w-]+)', svg))
     svg = re.sub(r' id="([^"]*)"', lambda m: m.group() if m[1] in used else "", svg)
     # Matplotlib writes the font as one property or as several, depending on its version.

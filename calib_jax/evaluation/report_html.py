@@ -134,7 +134,7 @@ def _row(row: Row, num_columns: int) -> str:
     if not row.cells:
         return (
             f'<tr class="group"><th scope="rowgroup" colspan="{num_columns}">'
-            f"{escape(row.name)}</th></tr>"
+            f"<span>{escape(row.name)}</span></th></tr>"
         )
     cells = "".join(map(_cell, row.cells))
     return f'<tr><th scope="row">{mark}{escape(row.name)}</th>{cells}</tr>'

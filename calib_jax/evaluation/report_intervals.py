@@ -12,9 +12,25 @@ from calib_jax.evaluation.report_html import Cell, Row, escape, paragraph
 Results = Mapping[str, Any]
 
 
+def short(results: Results) -> str:
+    """The numbers of the results table and their intervals; nothing with several seeds."""
+    table = _of_summary(results, _first(results))
+    if not table or report_data.has_seeds(results):
+        return ""
+    text = (
+        "Percentile bootstrap: other test examples like these, not other seeds or models. Of a "
+        "calibration error read the width: the interval lies too high and may miss the number. "
+    )
+    title = f"{100 * report_data.level(results):g} % intervals over test examples"
+    return f"<h3>{title}</h3>{table}{paragraph(text + report_selection.remark(results))}"
+
+
 def intervals(results: Results) -> str:
-    """The first seed's numbers and their intervals: of the summary, then by data set (folded)."""
-    first = {run["method"]: run for run in reversed(results["runs"])}
+    """The first seed's numbers and their intervals, by data set (folded).
+
+    With several seeds the summary too, which `short` shows of one.
+    """
+    first = _first(results)
     datasets = report_data.evaluated(results)
     if not report_data.names(results, "intervals", datasets[0]):
         return ""
@@ -25,11 +41,17 @@ def intervals(results: Results) -> str:
         "calibration error is biased upward, and once more in a resample: its interval lies too "
         "high and may miss it; read the width. " + report_selection.remark(results)
     )
-    tables = _of_summary(results, first) + _by_data_set(results, first, datasets)
+    tables = _of_summary(results, first) * report_data.has_seeds(results)
+    tables += _by_data_set(results, first, datasets)
     for name in report_data.names(results, "calibrated"):
         table = _by_data_set(results, first, datasets, "calibrated", name)
         tables += f"<h3>After {escape(name.replace('_', ' '))}</h3>{table}" if table else ""
     return report_html.folded("Every interval", note + tables + _of_detection(results, first))
+
+
+def _first(results: Results) -> dict[str, Mapping[str, Any]]:
+    """The run of each method's first seed."""
+    return {run["method"]: run for run in reversed(results["runs"])}
 
 
 def _by_data_set(
@@ -72,20 +94,35 @@ def _of_detection(results: Results, first: Mapping[str, Mapping[str, Any]]) -> s
 
 
 def _of_summary(results: Results, first: Mapping[str, Mapping[str, Any]]) -> str:
-    """The intervals of the summary; nothing where there are none."""
-    found = set(report_data.names(results, "summary_intervals"))
-    shown = [column for column in report_tables.ALL_COLUMNS if column.key in found]
+    """The intervals of the results table; nothing where there are none."""
+    places = {column: _place(results, column.key) for column in report_tables.columns(results)}
+    shown = {
+        column: place
+        for column, place in places.items()
+        if place[-1] in report_data.names(results, *place[1:-1])
+        # With several seeds the table by data set, which has the ID split, is right below.
+        and not (place[0] == "metrics" and report_data.has_seeds(results))
+    }
     if not shown:
         return ""
     rows = [
         Row(
             method,
-            [_cell(first.get(method), "summary", "summary_intervals", key=c.key) for c in shown],
+            [_cell(first.get(method), *place[:-1], key=place[-1]) for place in shown.values()],
             of,
         )
         for method, of in report_selection.drawn(results).items()
     ]
     return report_html.table(["method", *(column.heading for column in shown)], rows)
+
+
+def _place(results: Results, key: str) -> tuple[str, ...]:
+    """Where a number of the summary is, where its ends are, and its key; in both the same path."""
+    clean = results["datasets"]["id"]
+    metrics = {"id_accuracy": "accuracy", "id_ece": f"ece_{results.get('num_bins')}"}
+    if key in metrics:
+        return "metrics", "intervals", clean, metrics[key]
+    return "summary", "summary_intervals", key
 
 
 def _cell(run: Mapping[str, Any] | None, values: str, ends: str, *path: str, key: str) -> Cell:

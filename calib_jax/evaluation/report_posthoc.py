@@ -54,7 +54,8 @@ def conformal(results: Results) -> str:
     clean, *shifted = report_data.evaluated(results)
     styles, methods = report_selection.drawn(results), report_data.methods(results)
     headings = ["ID coverage, %", "ID size"]
-    headings += ["mean OOD coverage, %", "worst shift, %", "mean OOD size"] * bool(shifted)
+    worst = ["worst shift, %"] * (len(shifted) > 1)
+    headings += ["mean OOD coverage, %", *worst, "mean OOD size"] if shifted else []
     tables = ""
     for score in scores:
         rows = [Row(m, _sets(results, m, score, clean, shifted), styles.get(m)) for m in methods]
@@ -148,11 +149,14 @@ def _verdict(results: Results, calibrator: str) -> str:
     before, now = (100 * float(np.mean(values)) for values in zip(*pairs.values(), strict=True))
     named = ", ".join(worse[:_MAX_NAMED])
     named += f" and {len(worse) - _MAX_NAMED} more" if len(worse) > _MAX_NAMED else ""
+    better = len(pairs) - len(worse)
+    some = f"{better} of {len(pairs)}" if better else f"none of the {len(pairs)}"
+    goes = "" if better else "it goes "
     text = (
-        f"{name}: the {what} falls for {len(pairs) - len(worse)} of {len(pairs)} methods; "
-        f"on average over the methods from {before:.1f} to {now:.1f} %."
+        f"{name}: the {what} falls for {some} methods; "
+        f"on average over the methods {goes}from {before:.1f} to {now:.1f} %."
     )
-    return text + (f" It does not fall for {named}." if worse else "")
+    return text + (f" It does not fall for {named}." if worse and better else "")
 
 
 def _by_method(results: Results, versions: Sequence[str]) -> str:
@@ -221,7 +225,7 @@ def _fitted(results: Results, method: str, calibrators: Sequence[str]) -> list[s
 def _sets(
     results: Results, method: str, score: str, clean: str, shifted: Sequence[str]
 ) -> list[Cell]:
-    """Coverage and size on the ID split; mean and worst coverage, mean size over any shifts."""
+    """Coverage and size on the ID split, their means over any shifts; of several the worst too."""
 
     def stats(key: str, datasets: Sequence[str]) -> list[Stat]:
         return [
@@ -237,9 +241,10 @@ def _sets(
         return on_clean
     coverage = [s.mean for s in stats("coverage", shifted) if s.mean is not None]
     sizes = [s.mean for s in stats("mean_size", shifted) if s.mean is not None]
+    worst = Cell(report_tables.percent(Stat(min(coverage) if coverage else None)))
     return [
         *on_clean,
         Cell(report_tables.percent(Stat(float(np.mean(coverage)) if coverage else None))),
-        Cell(report_tables.percent(Stat(min(coverage) if coverage else None))),
+        *[worst] * (len(shifted) > 1),
         Cell(report_tables.plain(Stat(float(np.mean(sizes)) if sizes else None))),
     ]

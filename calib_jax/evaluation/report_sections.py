@@ -6,7 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib_jax.evaluation import report_data, report_html, report_selection, report_tables
+from calib_jax.evaluation import (
+    report_data,
+    report_html,
+    report_intervals,
+    report_selection,
+    report_tables,
+)
 from calib_jax.evaluation.report_data import Stat
 from calib_jax.evaluation.report_html import Cell, Row, escape, paragraph
 
@@ -49,8 +55,7 @@ def headline(results: Results) -> str:
         "Calibration error": f"{results.get('num_bins')} bins of equal width",
         "OOD score": f"{score}; higher = more in-distribution, ID is the positive class"
         * bool(unknown),
-        "Device": f"{environment.get('num_devices', '?')} × "
-        f"{environment.get('device_kind', '?')} ({environment.get('platform', '?')})" * run_here,
+        "Device": device(environment) * run_here,
         "Wall time": duration(environment.get("wall_seconds")),
         "Software": f"calib_jax {results.get('calib_jax_version', '?')}, JAX "
         f"{environment.get('jax', '?')}, Python {environment.get('python', '?')}",
@@ -91,8 +96,7 @@ def outcome(results: Results) -> str:
         for i, method in enumerate(report_data.methods(results))
     ]
     headings = ["method", *(column.heading for column, _, _ in columns)]
-    note = report_tables.note(results)[3:]
-    caption = f"All numbers in %: {note}. ↑ higher is better, ↓ lower is better."
+    caption = f"In {report_tables.note(results)}. ↑ higher is better, ↓ lower is better."
     if several:
         caption += (
             " Bold on a tinted ground: best of the column, ties at the shown precision included. A "
@@ -102,6 +106,7 @@ def outcome(results: Results) -> str:
         f'<div class="tiles">{tiles}</div>' * bool(tiles)
         + report_html.table(headings, rows, wide=True)
         + paragraph(caption)
+        + report_intervals.short(results)
     )
 
 
@@ -111,7 +116,8 @@ def guide(results: Results) -> str:
     spread = (
         "± is the sample standard deviation over the seeds; a lead smaller than that may be chance."
         if report_data.has_seeds(results)
-        else "There is one seed, so nothing here says how much a number would vary."
+        else "there is one seed, so nothing here says how much a number would vary with another."
+        + " With other test examples: the intervals above." * bool(report_intervals.short(results))
     )
     auroc = (
         "show it one image of a known and one of an unknown class: how often does the known one "
@@ -151,10 +157,11 @@ def detection(results: Results) -> str:
             )
     if not parts:
         return ""
+    spread = ", mean ± spread over the seeds" * report_data.has_seeds(results)
     return (
         paragraph(
-            "In %, mean ± spread over the seeds. Every score is turned so that higher means more "
-            "in-distribution. The best method and score of each block is marked."
+            f"In %{spread}. Every score is turned so that higher means more in-distribution. The "
+            "best method and score of each block is marked."
         )
         + parts
     )
@@ -216,6 +223,16 @@ def config(results: Results) -> str:
     """The whole configuration, folded."""
     text = json.dumps(results.get("config") or {}, indent=2, default=str, ensure_ascii=False)
     return report_html.folded("Configuration", f'<pre tabindex="0">{escape(text)}</pre>')
+
+
+def device(environment: Mapping[str, Any]) -> str:
+    """What it ran on: `1 CPU`, `8 × NVIDIA H100`; a dash if unknown."""
+    kind, number = environment.get("device_kind"), environment.get("num_devices")
+    if not kind:
+        return report_tables.DASH
+    # JAX calls a processor "cpu", an accelerator by the name that its maker gave it.
+    name = str(kind).upper() if str(kind).islower() else str(kind)
+    return f"{number} × {name}" if number and number > 1 else f"1 {name}"
 
 
 def duration(seconds: object) -> str:

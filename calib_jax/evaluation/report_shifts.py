@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,9 +21,18 @@ from calib_jax.evaluation.report_scatter import Point, scatter
 
 Results = Mapping[str, Any]
 
-# As many shifts as have a colour of their own; more are drawn alike, their mean above them.
+# As many shifts as have a colour of their own; more are drawn alike.
 _MAX_COLOURED = 8
 _MAX_NAMED = 20  # with more shifts their names hide each other
+_ID = INK._replace(dashes=(5, 1.5))
+
+
+class _WeightLine(NamedTuple):
+    """A line over alpha: the splits whose mean it is, how it is drawn and how wide."""
+
+    splits: Sequence[str]
+    style: Style
+    width: float
 
 
 def shifts(results: Results) -> str:
@@ -44,23 +53,22 @@ def shifts(results: Results) -> str:
 
 
 def weight_curves(results: Results) -> str:
-    """Accuracy and ECE under shift along the line from the pre-trained to the fine-tuned model."""
+    """Accuracy and ECE of every split along the line from the start to the fine-tuned model."""
     clean, parts = results["datasets"]["id"], ""
     for method, curve in (results.get("curves") or {}).items():
-        splits = {name: values for name, values in curve["splits"].items() if name != clean}
-        if clean not in curve["splits"] or not splits:
-            continue
+        lines = _weight_lines(list(curve["splits"]), clean)
         figures = ""
-        for key, title in (("accuracy", "OOD accuracy, % ↑"), ("ece_15", "OOD ECE, % ↓")):
-            svg = _weight_curve(curve["splits"][clean]["accuracy"], splits, key, title, name=method)
-            figures += report_html.figure(svg, "", title=f"{method}: {title}")
-        parts += f'<div class="figures">{figures}</div>{_curve_legend(splits)}'
+        for key, title in (("accuracy", "accuracy, % ↑"), ("ece_15", "ECE, % ↓")):
+            svg = _weight_curve(curve, key, lines, name=f"{method}: {title}")
+            figures += report_html.figure(svg, "", title=f"{method}: {title}") if lines else ""
+        if figures:
+            parts += f'{_weight_legend(lines)}<div class="figures">{figures}</div>'
     if not parts:
         return ""
     text = (
-        "WiSE-FT: a mark is a model whose weights are alpha times the fine-tuned ones and "
-        "(1 - alpha) times those that training started from; ○ the first alpha, ● the last. Where "
-        "accuracy under shift rises on the way back from ●, it costs no training."
+        "WiSE-FT: the weights are alpha times the fine-tuned ones and (1 - alpha) times those that "
+        "training started from; nothing more is trained. Choose an alpha on validation data, not "
+        "from these figures. Point at a line for its name."
     )
     return f"<h3>Between two models</h3>{paragraph(text)}{parts}"
 
@@ -95,11 +103,13 @@ def _scatters(results: Results) -> str:
         )
         for method, of in styles.items()
         for dataset in datasets
+        if len(datasets) > 1  # else the mean is the shift
     ]
     pointed = "A mark is a shift" + ("." if names_fit else "; point at it for its name.")
+    mean = f"A mark is a method{', its mean over the seeds' * report_data.has_seeds(results)}."
     figures = ""
     for points, title, x, y, caption in (
-        (methods, "Methods", "mean OOD ECE", "mean OOD accuracy", "A mark is a method, its mean."),
+        (methods, "Methods", "mean OOD ECE", "mean OOD accuracy", mean),
         (each, "Every shift", "ECE", "accuracy", pointed),
     ):
         svg = scatter(title, points, x=f"← better: {x}, %", y=f"{y}, %: better →")
@@ -168,41 +178,52 @@ def _table(results: Results, key: str, *, unit: str = "%") -> str:
     return note + report_html.table(["method", *(f"{d} {arrow}" for d in datasets)], rows)
 
 
+def _weight_lines(splits: Sequence[str], clean: str) -> dict[str, _WeightLine]:
+    """What each line of a figure shows, by its name, the ones that matter last: above the others.
+
+    The shifts, each in a colour as far as there are colours, their mean and the ID split.
+    """
+    shifted = [name for name in splits if name != clean]
+    lines = {
+        name: _WeightLine([name], style(i) if len(shifted) <= _MAX_COLOURED else OTHER, 1.4)
+        for i, name in enumerate(shifted)
+    }
+    if len(shifted) > 1:
+        lines[f"mean over {len(shifted)} shifts"] = _WeightLine(shifted, INK, 2.4)
+    if clean in splits:
+        lines[f"{clean} (ID)"] = _WeightLine([clean], _ID, 1.6)
+    return lines
+
+
 def _weight_curve(
-    across: Sequence[float | None],
-    splits: Mapping[str, Mapping[str, Sequence[float | None]]],
-    key: str,
-    axis: str,
-    *,
-    name: str,
+    curve: Mapping[str, Any], key: str, lines: Mapping[str, _WeightLine], *, name: str
 ) -> str:
-    """A line a shift over ID accuracy, and their mean."""
-    x = 100 * np.asarray(across, np.float64)
-    values = {name: 100 * np.asarray(of[key], np.float64) for name, of in splits.items()}
-    with report_figures.figure_svg(f"{axis} along the weights of {name}", 300) as (figure, out):
+    """A line for each of the lines over alpha."""
+    alphas, splits = np.asarray(curve["alphas"], np.float64), curve["splits"]
+    with report_figures.figure_svg(name, 300) as (figure, out):
         axes = figure.add_subplot()
-        for i, y in enumerate(values.values()):
-            of = _line_style(i, len(values))
+        for title, (of, drawn, width) in lines.items():
+            values = np.mean([np.asarray(splits[s][key], np.float64) for s in of], axis=0)
             axes.plot(
-                x, y, color=of.color, linewidth=1.4, linestyle=(0, of.dashes) if of.dashes else "-"
+                alphas,
+                100 * values,
+                color=drawn.color,
+                linewidth=width,
+                linestyle=(0, drawn.dashes) if drawn.dashes else "-",
+                marker="." if drawn.color == INK.color or len(alphas) == 1 else None,
+                markersize=7,
             )
-        mean = np.mean(list(values.values()), axis=0)
-        axes.plot(x, mean, color=INK.color, linewidth=2.4, marker=".", markersize=7)
-        ends: dict[str, Any] = {"color": INK.color, "linestyle": "", "marker": "o", "markersize": 8}
-        axes.plot(x[:1], mean[:1], **ends, markerfacecolor="none")
-        axes.plot(x[-1:], mean[-1:], **ends)
-        axes.set(xlabel="ID accuracy, %", ylabel=axis)
+            # Unseen, but wide enough to point at.
+            axes.plot(alphas, 100 * values, linewidth=9, alpha=0, gid=report_figures.titled(title))
+        axes.set(xlabel="alpha: 0 pre-trained, 1 fine-tuned", ylabel=name.split(": ")[-1])
         report_figures.finish(axes, grid="y")
     return out["svg"]
 
 
-def _line_style(index: int, num_lines: int) -> Style:
-    return style(index) if num_lines <= _MAX_COLOURED else OTHER
-
-
-def _curve_legend(splits: Mapping[str, Any]) -> str:
-    """The shifts that have a colour, or one entry for all of them, and their mean."""
-    entries = [(name, style(i)) for i, name in enumerate(splits)]
-    if len(entries) > _MAX_COLOURED:
-        entries = [(f"each of {len(entries)} shifts", OTHER)]
-    return report_html.legend([*entries, ("their mean", INK)], line=True)
+def _weight_legend(lines: Mapping[str, _WeightLine]) -> str:
+    """The lines and their colours; one entry for those without."""
+    plain = [name for name, line in lines.items() if line.style == OTHER]
+    entries = [(name, line.style) for name, line in lines.items() if name not in plain]
+    if plain:
+        entries.insert(0, (f"each of {len(plain)} shifts", OTHER))
+    return report_html.legend(entries, line=True)

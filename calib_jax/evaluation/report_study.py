@@ -78,7 +78,9 @@ def _scatters(study: Mapping[str, Any]) -> str:
             figures += report_html.figure(svg, "", title=experiment["title"] or name)
     if not figures:
         return ""
-    text = "The best are at the top left. Bars: one standard deviation over the seeds."
+    text = "The best are at the top left."
+    if any(len(found["seeds"] or ()) > 1 for found in study["experiments"].values()):
+        text += " Bars: one standard deviation over the seeds."
     if any(len(found["table"]) > _ALL_NAMED for found in study["experiments"].values()):
         text += (
             " Named: the first method, those compared with, and those that no other beats in both; "

@@ -15,7 +15,7 @@ from calib_jax.evaluation.comparison import Difference, verdict
 from calib_jax.evaluation.report_data import Stat
 from calib_jax.evaluation.report_figures import style
 from calib_jax.evaluation.report_html import Cell, Row
-from calib_jax.evaluation.report_sections import duration
+from calib_jax.evaluation.report_sections import device, duration
 from calib_jax.evaluation.report_tables import COLUMNS, DASH, Column, percent
 from calib_jax.evaluation.study import ACCURACY, CALIBRATION
 
@@ -130,12 +130,11 @@ def _ran(experiments: Mapping[str, Experiment]) -> Block:
     rows = []
     for experiment in experiments.values():
         environment = experiment["environment"] or {}
-        device = f"{environment.get('num_devices', '?')} × {environment.get('device_kind', '?')}"
         cells = (
             str(len(experiment["table"])),
             ", ".join(map(str, experiment["seeds"] or ())) or DASH,
             str(len(experiment["datasets"].get("shifts") or ())),
-            device,
+            device(environment),
             str(environment.get("jax", DASH)),
             duration(environment.get("wall_seconds")),
         )

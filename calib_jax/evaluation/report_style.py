@@ -48,6 +48,8 @@ th[aria-sort="ascending"] button::after { content: " ▲"; }
 th[aria-sort="descending"] button::after { content: " ▼"; }
 tbody th { font-weight: 500; }
 tr.group th { color: var(--ink); font-weight: 650; padding-top: 1.1rem; white-space: normal; }
+tr.group span { display: block; position: sticky; left: .5rem; width: fit-content;
+  max-width: min(100%, calc(92vw - 2rem)); }
 td.best { font-weight: 700; background: var(--tint); }
 .figures { display: grid; gap: 1.6rem 2rem; margin: 1rem 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
@@ -58,17 +60,19 @@ figure > svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: .5rem 0; padding: 0;
   list-style: none; font-size: .88rem; }
 .swatch { width: 26px; height: 10px; margin-right: .45em; vertical-align: baseline; }
+.symbol { width: 13px; height: 13px; margin-right: .4em; vertical-align: -.1em; }
 .examples { display: grid; gap: .8rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); }
 .example header { display: flex; gap: .8rem; align-items: end; line-height: 1.3; }
 .example img { width: 104px; height: 104px; object-fit: contain; border-radius: 6px;
   background: var(--line); }
 .example img.pixels { image-rendering: pixelated; }
-.example ul { list-style: none; margin: .4rem 0 0; padding: 0; font-size: .82rem; }
-.example li { display: grid; grid-template-columns: 1em minmax(0, 1.35fr) minmax(0, 1fr) 3.4em;
-  gap: 0 .4rem; padding: .15rem 0; line-height: 1.35; }
+.example ul { list-style: none; margin: .4rem 0 0; padding: 0; font-size: .82rem; display: grid;
+  grid-template-columns: 1em minmax(0, 1fr) fit-content(7.5em) max-content; gap: 0 .4rem; }
+.example li { display: grid; grid-column: 1 / -1; padding: .15rem 0; line-height: 1.35;
+  grid-template-columns: 1em minmax(0, 1fr) minmax(0, 1fr) 3em; grid-template-columns: subgrid; }
 .example li small { color: var(--muted); font-size: 1em; min-width: 0; }
-.example li > :nth-child(4) { text-align: right; white-space: nowrap;
+.example li > :nth-child(4) { text-align: right; white-space: nowrap; padding-left: .3rem;
   font-variant-numeric: tabular-nums; }
 h4 { font-size: .9rem; color: var(--muted); margin: .9rem 0 .3rem; }
 .mistake header > div > * { display: block; overflow-wrap: anywhere; }

@@ -48,6 +48,7 @@ OPTIONAL = (
     Column("effective_robustness", "effective robustness", True),
 )
 ALL_COLUMNS = COLUMNS + OPTIONAL
+_WORST = {"worst_shift_accuracy", "worst_shift_ece"}
 # Metrics that are not fractions: shown as they are, with three decimals.
 _PLAIN = {"nll", "brier", "brier_reliability", "brier_resolution", "brier_uncertainty"}
 _LOWER = ("ece", "mce", "nll", "brier", "fpr95", "ks", "aurc", "augrc")
@@ -117,12 +118,16 @@ def best(stats: Sequence[Stat], *, higher_is_better: bool | None) -> set[int]:
 
 
 def columns(results: Mapping[str, Any]) -> list[Column]:
-    """The columns for pages and files: those in which any method has a number."""
-    rows = results["table"]
+    """The columns for pages and files: those in which any method has a number.
+
+    Of a single shift, which is the mean and the worst, once.
+    """
+    rows, single = results["table"], len(results["datasets"].get("shifts") or ()) == 1
     known = [
         column
         for column in ALL_COLUMNS
-        if any(report_data.table_stat(row, column.key).mean is not None for row in rows)
+        if not (single and column.key in _WORST)
+        and any(report_data.table_stat(row, column.key).mean is not None for row in rows)
     ]
     return known or list(COLUMNS)
 
@@ -201,7 +206,7 @@ def note(results: Mapping[str, Any]) -> str:
     return (
         f"%; {spread}ECE with {results.get('num_bins', DASH)} bins"
         + (f"; AUROC of {score_title(score)}, ID positive" if score and unknown else "")
-        + (f"; tuned on: {tuned_on}" if tuned_on else "")
+        + (f"; tuned on {tuned_on}" if tuned_on else "")
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from calib_jax.evaluation import report_figures, report_html
 from calib_jax.evaluation.report_html import Cell, Row, escape, paragraph
-from calib_jax.evaluation.report_sections import config, duration
+from calib_jax.evaluation.report_sections import config, device, duration
 
 
 class Quantity(NamedTuple):
@@ -39,7 +39,7 @@ _KINDS = {
     "pearson_within_seeds": "Pearson r within a seed",
 }
 _PLOTTED = ("mean_standardized", "inverse_sigma_min", "id_ece")
-_MARKS = (("●", "o"), ("■", "s"), ("▲", "^"), ("◆", "D"))
+_MARKS = ("o", "s", "^", "D")
 
 
 class Column(NamedTuple):
@@ -79,11 +79,11 @@ def write_theory_report(path: pathlib.Path, results: Mapping[str, Any]) -> None:
     )
     made = (
         f"{results['created']} · calib_jax {results['calib_jax_version']} · JAX "
-        f"{environment['jax']} · {environment['device_kind']} · "
+        f"{environment['jax']} · {device(environment)} · "
         f"{duration(environment['wall_seconds'])}"
     )
     body = (
-        report_html.section("answer", "What it shows", *map(paragraph, _answer(results)))
+        report_html.section("answer", "What it shows", *_answer(results))
         + report_html.section("figure", "Figure 3", _figures(results))
         + report_html.section("best", "Best cases", _best_cases(results))
         + report_html.section("details", "Every number", _details(results))
@@ -106,32 +106,44 @@ def _answer(results: Mapping[str, Any]) -> list[str]:
             verdict = (
                 "with" if within["low"] > 0 else "against" if within["high"] < 0 else "neither"
             )
-            pair = f"{QUANTITIES[row['x']].title} and {OUTCOMES[row['y']].title}"
             groups[verdict].append(
-                f"{pair} (r = {within['value']:.2f}; all seeds in one {pooled:.2f})"
+                f"{_pair(row)}: r = {within['value']:.2f} (all seeds in one: {pooled:.2f})"
             )
     meaning = {
-        "with": "On the same data higher together, as the bound suggests",
-        "against": "On the same data the one higher where the other is lower, against it",
-        "neither": "On the same data undecided, the interval of r holds zero",
+        "with": "As the bound suggests: of networks trained on the same data, those with more of "
+        "the first have more of the second.",
+        "against": "Against the bound: of networks trained on the same data, those with more of "
+        "the first have less of the second.",
+        "neither": "Undecided: among networks trained on the same data the interval of r holds "
+        "zero.",
     }
     models, width = results["models"], results["config"]["widths"][1]
     smallest = width * min(model["inverse_sigma_min"] for model in models)
     largest = max(model["ood_mse"] for model in models)
     return [
-        *(f"{meaning[k]}: {'; '.join(pairs)}." for k, pairs in groups.items() if pairs),
-        f"As a number the bound says nothing: a correlation matrix has σ_min ≤ 1, so d/σ_min is "
-        f"never below d = {width} and here never below {smallest:.0f}, while an MSE or an ECE "
-        f"cannot exceed 1 (largest OOD MSE here: {largest:.2f}). Only the order of the models "
-        "can be tested.",
+        *(
+            paragraph(meaning[verdict])
+            + f'<ul class="note">{"".join(f"<li>{escape(pair)}</li>" for pair in pairs)}</ul>'
+            for verdict, pairs in groups.items()
+            if pairs
+        ),
+        paragraph(
+            f"As a number the bound says nothing: a correlation matrix has σ_min ≤ 1, so d/σ_min "
+            f"is never below d = {width} and here never below {smallest:.0f}, while an MSE or an "
+            f"ECE cannot exceed 1 (largest OOD MSE here: {largest:.2f}). Only the order of the "
+            "models can be tested."
+        ),
     ]
+
+
+def _pair(row: Mapping[str, Any]) -> str:
+    """`1/σ_min → OOD MSE`."""
+    return f"{QUANTITIES[row['x']].title} → {OUTCOMES[row['y']].title}"
 
 
 def _figures(results: Mapping[str, Any]) -> str:
     """A panel for each quantity and outcome, with its correlations above it."""
     objectives = list(dict.fromkeys(model["objective"] for model in results["models"]))
-    names = zip(_MARKS, objectives, strict=True)
-    entries = [(f"{mark} {o}", report_figures.style(i)) for i, ((mark, _), o) in enumerate(names)]
     panels = "".join(
         report_html.figure(
             _scatter(results, row, objectives),
@@ -140,7 +152,7 @@ def _figures(results: Mapping[str, Any]) -> str:
             + _interval("Spearman ρ", row["spearman"])
             + ". "
             + _interval("Within a seed r", row["pearson_within_seeds"]),
-            title=f"{QUANTITIES[row['x']].title} → {OUTCOMES[row['y']].title}",
+            title=_pair(row),
         )
         for row in results["correlations"]
         if row["x"] in _PLOTTED
@@ -156,7 +168,7 @@ def _figures(results: Mapping[str, Any]) -> str:
     )
     return (
         paragraph(text)
-        + report_html.legend(entries, line=False)
+        + _legend(objectives)
         + f'<div class="figures">{panels}</div>'
         + report_html.folded("All correlations", _correlations(results))
     )
@@ -186,16 +198,27 @@ def _scatter(results: Mapping[str, Any], row: Mapping[str, Any], objectives: Seq
                 xs,
                 ys,
                 linestyle="",
-                marker=_MARKS[i][1],
-                markersize=5,
+                marker=_MARKS[i],
+                # The few of the baseline larger, with an edge and above the others.
+                markersize=5 if i else 8,
                 color=report_figures.style(i).color,
-                alpha=0.75,
-                markeredgewidth=0,
-                zorder=len(pairs) - i + 2,  # the few of the baseline above the others
+                alpha=0.75 if i else 1,
+                markeredgewidth=0 if i else 1.5,
+                markeredgecolor=report_figures.INK.color,
+                zorder=len(pairs) - i + 2,
             )
         axes.set(xlabel=x.axis, ylabel=y.axis)
         report_figures.finish(axes, grid="y")
     return out["svg"]
+
+
+def _legend(objectives: Sequence[str]) -> str:
+    """The marks of the figures and what they stand for."""
+    items = ""
+    for i, (objective, mark) in enumerate(zip(objectives, _MARKS, strict=True)):
+        symbol = report_figures.symbol(mark, report_figures.style(i), edged=not i)
+        items += f"<li>{symbol}{escape(objective)}</li>"
+    return f'<ul class="legend">{items}</ul>'
 
 
 def _interval(name: str, value: Mapping[str, float]) -> str:
@@ -206,7 +229,7 @@ def _interval(name: str, value: Mapping[str, float]) -> str:
 def _correlations(results: Mapping[str, Any]) -> str:
     rows = [
         Row(
-            f"{QUANTITIES[row['x']].title} → {OUTCOMES[row['y']].title}",
+            _pair(row),
             [Cell(_interval("", row[kind])[3:]) for kind in _KINDS],
         )
         for row in results["correlations"]

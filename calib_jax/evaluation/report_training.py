@@ -12,7 +12,6 @@ from calib_jax.evaluation import (
     report_figures,
     report_html,
     report_selection,
-    report_tables,
 )
 from calib_jax.evaluation.report_data import Curve
 from calib_jax.evaluation.report_figures import INK, Line, style
@@ -42,9 +41,9 @@ def choices(results: Results) -> str:
     # Stable: methods in the order of the table, tuning first.
     order = report_data.methods(results)
     rows.sort(key=lambda row: order.index(row.name))
-    text = f"Chosen on: {results.get('tuned_on') or report_tables.DASH}."
-    table = report_html.table(("method", "seed", "choice"), rows)
-    return report_html.folded("Every choice", paragraph(text) + table)
+    tuned_on, table = results.get("tuned_on"), report_html.table(("method", "seed", "choice"), rows)
+    text = paragraph(f"Chosen on {tuned_on}.") if tuned_on else ""
+    return report_html.folded("Every choice", text + table)
 
 
 def _short(value: Any) -> str:
@@ -78,11 +77,9 @@ def losses(results: Results, history: History) -> str:
         figures += report_html.figure(svg + legend, "", title=phase)
     if not figures:
         return ""
-    text = (
-        "The total (bold) and its terms, each before its weight; mean over seeds, the band spans "
-        "them."
-    )
-    return paragraph(text) + f'<div class="figures">{figures}</div>'
+    text = "The total (bold) and its terms, each before its weight"
+    text += "; mean over the seeds, the band spans them." * report_data.has_seeds(results)
+    return paragraph(text.removesuffix(".") + ".") + f'<div class="figures">{figures}</div>'
 
 
 def singular_values(results: Results, history: History) -> str:
@@ -96,6 +93,7 @@ def singular_values(results: Results, history: History) -> str:
         {m: report_data.spectrum(results, m, last=number) for m in methods}
         for number in (None, _LAST)
     )
+    trained = any(run.get("num_steps") for run in results["runs"])
     figures = report_selection.panels(
         results,
         [
@@ -115,7 +113,7 @@ def singular_values(results: Results, history: History) -> str:
                 projection,
             ),
             Panel(
-                "Spectrum after training",
+                "Spectrum after training" if trained else "Spectrum",
                 "All singular values of the standardised image features of the in-distribution "
                 "test images, largest first.",
                 "rank",

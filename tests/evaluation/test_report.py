@@ -430,7 +430,9 @@ def test_everything_that_can_be_measured(tmp_path):
         "Fitted: temperature 1.250.",
         "Conformal sets",
         "The most confident mistakes",
-        "flyp: OOD ECE, %",
+        "flyp: ECE, %",
+        "95 % intervals over test examples",
+        "With other test examples: the intervals above.",
         "Does the theory order the models?",
         "mean OOD ECE, T scaled",
         "only\N{NBSP}to\N{NBSP}compare with\N{NBSP}papers",
@@ -465,7 +467,7 @@ def test_predictions_from_files(tmp_path):
     for absent in ("Unknown classes", "OOD score", "Every run", "best of the column", "pooled"):
         assert absent not in words, absent
     assert not any(cell == "–" for row in page.rows for cell in row)
-    assert 'class="tile' not in text and words.count("80 % ") == 2
+    assert 'class="tile' not in text and words.count("80 % ") == 3
     for name, absent in {"md": "**", "tex": "textbf", "csv": "_std"}.items():
         assert absent not in (tmp_path / f"table.{name}").read_text(encoding="utf-8")
 

@@ -41,7 +41,7 @@ def test_csv_reads_back_to_the_last_digit():
 def test_latex_is_booktabs_and_escaped():
     lines = report_export.latex_table(make_results()).splitlines()
     assert lines[0].startswith("% In %; mean ± sample std over 2 seeds")
-    assert lines[0].endswith("tuned on: 100% of validation")
+    assert lines[0].endswith("tuned on 100% of validation")
     assert lines[2:4] == ["\\begin{tabular}{lrrrrrr}", "\\toprule"]
     assert lines[4].startswith(
         "method & ID acc $\\uparrow$ & mean OOD acc $\\uparrow$ & ID ECE $\\do"

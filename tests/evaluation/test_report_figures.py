@@ -103,6 +103,21 @@ def test_styles_differ_without_colour():
     assert 'stroke="var(--ink)"' in figures.swatch(figures.INK, line=True)
 
 
+def test_a_symbol_is_that_of_the_figures():
+    for marker in "os^D":
+        svg = figures.symbol(marker, figures.style(0))
+        assert ET.fromstring(svg)[0].get("fill") == figures.style(0).color and "ink" not in svg
+    assert 'stroke="var(--ink)"' in figures.symbol("o", figures.style(0), edged=True)
+
+
+def test_what_is_titled_has_its_name_for_a_pointer():
+    with figures.figure_svg("f", 100) as (figure, out):
+        figure.add_subplot().plot([0, 1], [0, 1], gid=figures.titled('a <b> & "c"'))
+    root = ET.fromstring(out["svg"])
+    assert [node.text for node in root.iter("title")] == ['a <b> & "c"']
+    assert "titled" not in out["svg"]
+
+
 def test_global_settings_are_left_alone():
     import matplotlib
 

@@ -40,7 +40,7 @@ def test_large_images_become_thumbnails(shape, thumbnail):
 def test_table_marks_groups_and_best_cells():
     rows = [Row("<g>"), Row("m", [Cell("1", best=True), Cell("2")], report_figures.style(0))]
     html = report_html.table(["method", "a", "b"], rows)
-    assert '<th scope="rowgroup" colspan="3">&lt;g&gt;</th>' in html
+    assert '<th scope="rowgroup" colspan="3"><span>&lt;g&gt;</span></th>' in html
     assert '<td class="best">1</td><td>2</td>' in html
     assert 'class="swatch"' in html
 

@@ -38,9 +38,31 @@ def test_numbers_with_their_ends_at_the_recorded_level():
 
 def test_over_the_shifts():
     html = report_intervals.intervals(
-        results_of(RUN | {"summary_intervals": {"ood_accuracy": [0.2, 0.3]}})
+        results_of(RUN | {"summary_intervals": {"ood_accuracy": [0.2, 0.3]}}, seeds=(0, 1))
     )
     assert cells(html)[0] == "25.0 [20.0, 30.0]" and "mean OOD acc" in html
+
+
+def test_of_one_seed_the_results_table_has_its_intervals():
+    results = results_of(RUN | {"summary_intervals": {"ood_accuracy": [0.2, 0.3]}})
+    html = report_intervals.short(results)
+    assert "<h3>80 % intervals over test examples</h3>" in html and "<details" not in html
+    assert re.findall(r"<th scope=\"col\">(.*?)</th>", html) == [
+        "method",
+        *("ID acc\N{NBSP}↑", "mean OOD acc\N{NBSP}↑"),
+    ]
+    assert cells(html) == ["50.0 [40.0, 62.5]", "25.0 [20.0, 30.0]"]
+    # Once on the page.
+    assert "mean OOD acc" not in report_intervals.intervals(results)
+    assert report_intervals.short(results | {"seeds": [0, 1]}) == ""
+    assert report_intervals.short(results_of({**RUN, "intervals": {}})) == ""
+
+
+def test_the_calibration_error_has_the_bins_of_the_table():
+    ends = {"clean": {"ece_10": [0.1, 0.2], "ece_15": [0.3, 0.4]}}
+    run = RUN | {"metrics": {"clean": {"ece_10": 0.15, "ece_15": 0.35}}, "intervals": ends}
+    html = report_intervals.short(results_of(run) | {"num_bins": 15})
+    assert cells(html) == ["35.0 [30.0, 40.0]"] and "ID ECE" in html
 
 
 def test_after_calibration_and_of_unknown_classes():
@@ -59,7 +81,7 @@ def test_after_calibration_and_of_unknown_classes():
         "summary": {"ood_accuracy": 0.25, "near_auroc": 0.9},
         "summary_intervals": {"near_auroc": [0.8, 0.95]},
     }
-    results = results_of(run)
+    results = results_of(run, seeds=(0, 1))
     results["datasets"]["near"] = ["svhn"]
     html = report_intervals.intervals(results)
     assert cells(html) == [

@@ -69,6 +69,14 @@ def test_it_says_for_whom_the_error_under_shift_falls():
     ) in html
 
 
+def test_where_it_falls_for_none_nobody_is_listed():
+    results = make_results([run(m, (0.1, 0.1, 0.1), (0.1, 0.2, 0.2)) for m in "ab"])
+    assert (
+        "<li>temperature: the mean OOD ECE falls for none of the 2 methods; on average over the "
+        "methods it goes from 10.0 to 20.0 %.</li>"
+    ) in report_posthoc.calibrated(results)
+
+
 def test_of_one_method_it_says_how_far():
     results = make_results([run("a", (0.1, 0.2, 0.4), (0.1, 0.1, 0.25))])
     assert "falls from 30.0 to 17.5 %." in report_posthoc.calibrated(results)
@@ -129,5 +137,7 @@ def test_conformal_sets_under_shift():
     assert cells(html) == [("a", ["91.0", "1.500", "70.0", "60.0", "2.500"])]
     assert "<summary>APS</summary>" in html and "right class for 90 % of examples" in html
     clean = make_results([{"method": "a", "seed": 0, "conformal": sets}])
+    html = report_posthoc.conformal(clean | {"datasets": {"id": "clean", "shifts": ["fog"]}})
+    assert cells(html) == [("a", ["91.0", "1.500", "80.0", "2.000"])] and "worst" not in html
     html = report_posthoc.conformal(clean | {"datasets": {"id": "clean"}})
     assert cells(html) == [("a", ["91.0", "1.500"])] and "shift" not in html

@@ -40,6 +40,42 @@ def test_the_lead_is_called_what_it_is(rows, leader, relation):
     assert f"<b>{leader}</b>" in html and relation in html
 
 
+@pytest.mark.parametrize(
+    ("environment", "text"),
+    [
+        ({"num_devices": 1, "device_kind": "cpu", "platform": "cpu"}, "1 CPU"),
+        ({"num_devices": 8, "device_kind": "NVIDIA H100", "platform": "gpu"}, "8 × NVIDIA H100"),
+        ({"device_kind": "TPU v4"}, "1 TPU v4"),
+        ({}, "–"),
+    ],
+)
+def test_device(environment, text):
+    assert report_sections.device(environment) == text
+
+
+def test_what_is_known_of_the_spread():
+    results = make_results(("a", 0.5, None))
+    assert "± is the sample standard deviation" in report_sections.guide(results)
+    one = results | {"seeds": [0], "runs": [{"method": "a", "seed": 0, "num_steps": 0}]}
+    html = report_sections.guide(one)
+    assert "one seed, so nothing here says how much a number would vary with another." in html
+    assert "intervals above" not in html
+    run = one["runs"][0] | {"intervals": {"clean": {"accuracy": [0.25, 0.75]}}}
+    results = one | {"runs": [run]}
+    results["table"][0]["id_accuracy"] = {"mean": 0.5}
+    assert "With other test examples: the intervals above." in report_sections.guide(results)
+    html = report_sections.outcome(results)
+    assert html.index("In %; one seed") < html.index("95 % intervals over test examples")
+
+
+def test_a_spread_is_explained_where_there_are_seeds():
+    results = make_results(("a", 0.5, None))
+    results["datasets"]["near"] = ["other"]
+    results["runs"] = [{"method": "a", "detection": {"other": {"energy": {"auroc": 0.9}}}}]
+    assert "In %, mean ± spread over the seeds. Every" in report_sections.detection(results)
+    assert "In %. Every score" in report_sections.detection(results | {"seeds": [0]})
+
+
 def test_a_single_method_leads_nobody():
     html = report_sections.outcome(make_results(("a", 0.5, None)))
     assert not any(word in html for word in ("tile", "best", "Bold"))

@@ -37,11 +37,19 @@ def make_results(num_methods=2, **more):
 
 
 def test_scatter_bars_and_tables():
-    html = report_shifts.shifts(make_results())
-    assert html.count("<figure>") == 4
-    assert "<title>m1, fog</title>" in html and ">m1</text>" in html
+    results = make_results()
+    html = report_shifts.shifts(results)
+    # Of one shift the methods are all there is to draw.
+    assert html.count("<figure>") == 3 and "m1, fog" not in html and ">m1</text>" in html
     row = re.search(r"m0</th>(.*?)</tr>", html)[1]
     assert re.findall(r"<td[^>]*>(.*?)</td>", row) == ["90.0", "50.0"]
+    assert "A mark is a method, its mean over the seeds." in html
+    assert "A mark is a method." in report_shifts.shifts(results | {"seeds": [0]})
+    results["datasets"]["shifts"].append("snow")
+    for run in results["runs"]:
+        run["metrics"]["snow"] = run["metrics"]["fog"]
+    html = report_shifts.shifts(results)
+    assert html.count("<figure>") == 4 and "<title>m1, snow</title>" in html
 
 
 def test_effective_robustness_has_a_table_of_the_shifts_with_a_line():
@@ -57,9 +65,12 @@ def test_effective_robustness_has_a_table_of_the_shifts_with_a_line():
 
 
 def test_of_many_methods_the_figures_have_some_and_the_tables_all():
-    html = report_shifts.shifts(make_results(num_methods=12))
+    results = make_results(num_methods=12, datasets={"id": "clean", "shifts": ["fog", "snow"]})
+    for run in results["runs"]:
+        run["metrics"]["snow"] = run["metrics"]["fog"]
+    html = report_shifts.shifts(results)
     assert "Drawn: 8 of 12 methods" in html
-    assert html.count("<circle") == 12 + 8
+    assert html.count("<circle") == 12 + 2 * 8
     assert html.count(">m3</th>") == 2 and ">m3</text>" not in html
 
 
@@ -81,19 +92,40 @@ def test_the_shifts_of_a_single_method_have_their_names():
     assert report_shifts.shifts(results | {"datasets": {"id": "clean"}}) == ""
 
 
+LINE = {"accuracy": [0.5, 0.6, 0.55], "ece_15": [0.2, 0.1, None]}
+
+
+def curves(*splits, of=LINE):
+    curve = {"alphas": [0.0, 0.5, 1.0], "splits": dict.fromkeys(splits, of)}
+    return report_shifts.weight_curves(make_results(curves={"wise": curve}))
+
+
+def names(html):
+    return re.findall(r"</svg>(.*?)</li>", html), re.findall("<title>(.*?)</title>", html)
+
+
 def test_curves_between_two_models():
-    line = {"accuracy": [0.5, 0.6, 0.55], "ece_15": [0.2, 0.1, 0.3]}
-    splits = {"clean": line, "fog": line, "<snow>": line}
-    curve = {"alphas": [0.0, 0.5, 1.0], "splits": splits}
-    html = report_shifts.weight_curves(make_results(curves={"wise": curve}))
-    assert html.count("<figure>") == 2 and "wise: OOD ECE" in html
-    assert "</svg>&lt;snow&gt;</li>" in html and "</svg>clean</li>" not in html
-    many = {"clean": line} | {f"s{i}": line for i in range(9)}
-    curve = {"alphas": [0.0, 0.5, 1.0], "splits": many}
-    assert "each of 9 shifts" in report_shifts.weight_curves(make_results(curves={"wise": curve}))
+    html = curves("clean", "fog", "<snow>")
+    assert html.count("<figure>") == 2 and "<h3>wise: ECE, % ↓</h3>" in html
+    assert "alpha: 0 pre-trained, 1 fine-tuned</text>" in html
+    shown = ["fog", "&lt;snow&gt;", "mean over 2 shifts", "clean (ID)"]
+    assert names(html) == (shown, 2 * shown)
+    html = curves("clean", *(f"s{i}" for i in range(9)))
+    common = ["mean over 9 shifts", "clean (ID)"]
+    assert names(html)[0] == ["each of 9 shifts", *common]
+    assert names(html)[1] == 2 * [*(f"s{i}" for i in range(9)), *common]
 
 
-def test_no_curves_without_them_or_without_the_id_split():
-    assert report_shifts.weight_curves(make_results()) == ""
-    curve = {"alphas": [0.0], "splits": {"fog": {"accuracy": [0.5], "ece_15": [0.1]}}}
-    assert report_shifts.weight_curves(make_results(curves={"wise": curve})) == ""
+def test_a_line_runs_over_alpha_at_its_height():
+    html = curves("clean", of={"accuracy": [0.5, 0.5, 0.5], "ece_15": [0.2, 0.1, 0.0]})
+    figure = html.split("<figure>")[1]
+    line = re.search(
+        r'<title>clean.*?<path d="M ([\d.]+) ([\d.]+)\s+L ([\d.]+) ([\d.]+)', figure, re.S
+    )
+    assert line[1] != line[3] and line[2] == line[4]
+
+
+def test_curves_of_what_there_is():
+    assert report_shifts.weight_curves(make_results()) == "" and curves() == ""
+    assert names(curves("fog"))[0] == ["fog"]
+    assert names(curves("clean"))[0] == ["clean (ID)"]

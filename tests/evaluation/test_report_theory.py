@@ -65,7 +65,9 @@ def test_the_page_is_whole_and_the_same_for_the_same_results(tmp_path):
     assert html.count("<td>0.50 [0.25, 0.70]</td>") == 3 * len(results["correlations"])
     assert not re.search(r"https?://|\bnan\b|src=", html)
     assert html.count("<script>") == 1
-    assert "undecided" not in html
+    assert "Undecided" not in html and " · 1 CPU · " in html
+    legend = re.findall(r"<li><svg class=\"symbol\".*?</svg>(.*?)</li>", html)
+    assert tuple(legend) == OBJECTIVES and html.count('class="symbol"') == 4
     check_best_cases(html, results)
     for i in range(2):
         assert f"L_SD + L_OC, seed {i}" in html
@@ -79,12 +81,22 @@ def test_the_answer_follows_the_intervals_with_one_seed_too(tmp_path):
         if row["x"] == "inverse_sigma_min":
             row["pearson_within_seeds"] = {"value": 0.1, "low": -0.1, "high": 0.3}
     html = page(tmp_path, results)
-    together, opposite, undecided = re.findall(r"On the same data (.*?)</p>", html)
-    pooled = "all seeds in one 0.50"
-    average = f"1/σ_min and ID ECE, standardised and averaged and OOD MSE (r = 0.50; {pooled});"
-    assert together.startswith(f"higher together, as the bound suggests: {average}")
-    assert f"lower, against it: ID ECE and OOD MSE (r = -0.40; {pooled}); ID ECE and" in opposite
-    assert f"holds zero: 1/σ_min and OOD MSE (r = 0.10; {pooled}); 1/σ_min and" in undecided
+    groups = re.findall(r"<p[^>]*>([^<]*)</p><ul class=\"note\">(.*?)</ul>", html)
+    pooled = "(all seeds in one: 0.50)"
+    average = "1/σ_min and ID ECE, standardised and averaged"
+    for (text, items), (start, x, r) in zip(
+        groups,
+        (
+            ("As the bound suggests: ", average, "0.50"),
+            ("Against the bound: ", "ID ECE", "-0.40"),
+            ("Undecided: ", "1/σ_min", "0.10"),
+        ),
+        strict=True,
+    ):
+        assert text.startswith(start) and "networks trained on the same data" in text
+        assert re.findall("<li>(.*?)</li>", items) == [
+            f"{x} → {y}: r = {r} {pooled}" for y in ("OOD MSE", "OOD ECE")
+        ]
     smallest = 4 * min(model["inverse_sigma_min"] for model in results["models"])
     assert f"never below d = 4 and here never below {smallest:.0f}," in html
 

@@ -49,5 +49,21 @@ def test_every_choice_is_told_in_the_order_of_the_table():
         ("b", "all", "trial 0.001, by nll"),
         ("b", "3", "l2 0.01235"),
     ]
-    assert "Chosen on: &lt;x&gt;." in html
+    assert "Chosen on &lt;x&gt;." in html
+    assert "Chosen" not in report_training.choices(RESULTS | {"tuning": tuning})
     assert report_training.choices(RESULTS) == ""
+
+
+def test_a_band_is_explained_where_there_are_seeds():
+    history = make_history(loss=3.0)
+    assert "each before its weight.</p>" in report_training.losses(RESULTS, history)
+    several = report_training.losses(RESULTS | {"seeds": [0, 1]}, history)
+    assert "each before its weight; mean over the seeds, the band spans them.</p>" in several
+
+
+def test_a_spectrum_is_after_training_where_there_was_some():
+    run = {"method": "a", "num_steps": 0, "spectrum": {"singular_values": [1.0, 0.5]}}
+    html = report_training.singular_values(RESULTS | {"runs": [run]}, [])
+    assert "<h3>Spectrum</h3>" in html and "after training" not in html
+    html = report_training.singular_values(RESULTS | {"runs": [run | {"num_steps": 2}]}, [])
+    assert "<h3>Spectrum after training</h3>" in html
