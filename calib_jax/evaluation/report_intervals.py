@@ -18,8 +18,8 @@ def short(results: Results) -> str:
     if not table or report_data.has_seeds(results):
         return ""
     text = (
-        "Percentile bootstrap: other test examples like these, not other seeds or models. Of a "
-        "calibration error read the width: the interval lies too high and may miss the number. "
+        "Percentile bootstrap: other test examples like these, not other seeds or models. After ± "
+        "half the width of a calibration error's interval, which itself lies too high. "
     )
     title = f"{100 * report_data.level(results):g} % intervals over test examples"
     return f"<h3>{title}</h3>{table}{paragraph(text + report_selection.remark(results))}"
@@ -94,7 +94,7 @@ def _of_detection(results: Results, first: Mapping[str, Mapping[str, Any]]) -> s
 
 
 def _of_summary(results: Results, first: Mapping[str, Mapping[str, Any]]) -> str:
-    """The intervals of the results table; nothing where there are none."""
+    """The intervals of the results table, of calibration errors the widths; else nothing."""
     places = {column: _place(results, column.key) for column in report_tables.columns(results)}
     shown = {
         column: place
@@ -108,7 +108,10 @@ def _of_summary(results: Results, first: Mapping[str, Mapping[str, Any]]) -> str
     rows = [
         Row(
             method,
-            [_cell(first.get(method), *place[:-1], key=place[-1]) for place in shown.values()],
+            [
+                _cell(first.get(method), *place[:-1], key=place[-1], with_width="ece" in column.key)
+                for column, place in shown.items()
+            ],
             of,
         )
         for method, of in report_selection.drawn(results).items()
@@ -125,9 +128,21 @@ def _place(results: Results, key: str) -> tuple[str, ...]:
     return "summary", "summary_intervals", key
 
 
-def _cell(run: Mapping[str, Any] | None, values: str, ends: str, *path: str, key: str) -> Cell:
-    """`81.2 [80.1, 82.3]` of one run."""
-    interval = report_data.lookup(run, ends, *path, key) or ()
-    found = [report_data.lookup(run, values, *path, key), *interval]
-    middle, *rest = (report_tables.metric(key, Stat(report_data.number(x))) for x in found)
-    return Cell(f"{middle} [{', '.join(rest)}]" if rest else middle)
+def _cell(
+    run: Mapping[str, Any] | None,
+    values: str,
+    ends: str,
+    *path: str,
+    key: str,
+    with_width: bool = False,
+) -> Cell:
+    """`81.2 [80.1, 82.3]` of one run, or `81.2 ± 1.1` with half the width."""
+    found = report_data.lookup(run, ends, *path, key)
+    middle = report_data.number(report_data.lookup(run, values, *path, key))
+    if not found:
+        return Cell(report_tables.metric(key, Stat(middle)))
+    low, high = found
+    if with_width:
+        return Cell(report_tables.metric(key, Stat(middle, (high - low) / 2)))
+    shown = (report_tables.metric(key, Stat(x)) for x in (middle, low, high))
+    return Cell("{} [{}, {}]".format(*shown))

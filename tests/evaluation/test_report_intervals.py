@@ -62,7 +62,7 @@ def test_the_calibration_error_has_the_bins_of_the_table():
     ends = {"clean": {"ece_10": [0.1, 0.2], "ece_15": [0.3, 0.4]}}
     run = RUN | {"metrics": {"clean": {"ece_10": 0.15, "ece_15": 0.35}}, "intervals": ends}
     html = report_intervals.short(results_of(run) | {"num_bins": 15})
-    assert cells(html) == ["35.0 [30.0, 40.0]"] and "ID ECE" in html
+    assert cells(html) == ["35.0 ± 5.0"] and "ID ECE" in html
 
 
 def test_after_calibration_and_of_unknown_classes():
