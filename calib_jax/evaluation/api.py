@@ -68,8 +68,7 @@ def evaluate_predictions(
             are fitted already (`DistanceAwareScale`) are applied as they are.
         zero_shot: For calibrators that need them (`SampleAdaptiveScaling`): the pre-trained model's
             logits (or probabilities) of every reported split, by name.
-        trends: For shifts, by name, the line of baseline models (`metrics.robustness.Trend`): the
-            effective robustness beyond it.
+        trends: For shifts, by name, the line of baseline models: effective robustness is beyond it.
         num_bins: Of the calibration errors; their names carry it.
         num_resamples: Of the bootstrap; 0: none. 1,000 of 2,000 examples x 10 classes take 0.35 s.
         level: Of the intervals.
@@ -81,33 +80,19 @@ def evaluate_predictions(
             shares rows with a reported one; names the array and the first bad index.
     """
     kind: Kind = "probs" if probs else "logits"
-    _check_types(calibrators, trends, num_bins=num_bins, num_resamples=num_resamples, level=level)
+    _check_types(calibrators, num_bins=num_bins, num_resamples=num_resamples, level=level)
     _check_pairs(calibration, shifts)
-    check_trends(trends or {}, shifts or {}, where="trends")
+    _check_trends(trends, shifts)
     splits = _read(name, (logits, labels), calibration, shifts or {}, kind=kind)
     splits = _with_zero_shot(splits, zero_shot or {})
     if probs is None:
-        for place, split in splits.items():
-            inputs.check_not_probs(split.scores, name=f"{_place(place, name)}logits")
+        _check_not_probs(splits, name)
     chosen = _calibrators(calibrators, splits)
-    record = _raw(
-        splits,
-        class_names,
-        trends or {},
-        num_bins=num_bins,
-        num_resamples=num_resamples,
-        level=level,
-    )
+    names, numbers = tuple(shifts or ()), {"num_bins": num_bins, "num_resamples": num_resamples}
+    record = _raw(splits, class_names, trends or {}, **numbers, level=level)
     if VALIDATION in splits or chosen:
-        record["calibrated"] = calibrated(
-            chosen,
-            splits,
-            shifts=tuple(shifts or ()),
-            num_bins=num_bins,
-            num_resamples=num_resamples,
-            level=level,
-        )
-    return _summarised(record, name, tuple(shifts or ()), num_bins=num_bins)
+        record["calibrated"] = calibrated(chosen, splits, shifts=names, **numbers, level=level)
+    return _summarised(record, name, names, num_bins=num_bins)
 
 
 def _summarised(
@@ -128,12 +113,24 @@ def _summarised(
     }
 
 
-def _check_types(calibrators: Any, trends: Any, **numbers: Any) -> None:
-    """Raises a ConfigError for a number, a calibrator or a line that is none."""
-    settings.check_types(calibrators or {}, dict[str, AnyCalibrator], "calibrators")
+def _check_trends(trends: Any, shifts: Any) -> None:
+    """Raises a ConfigError for a line that is none, or of no shift."""
     settings.check_types(trends or {}, dict[str, Trend], "trends")
+    check_trends(trends or {}, shifts or {}, where="trends")
+
+
+def _check_types(calibrators: Any, **numbers: Any) -> None:
+    """Raises a ConfigError for a number or a calibrator that is none."""
+    settings.check_types(calibrators or {}, dict[str, AnyCalibrator], "calibrators")
     for name, value in numbers.items():
         settings.check_types(value, float if name == "level" else int, name)
+
+
+def _check_not_probs(splits: Mapping[str, Labelled], id_name: str) -> None:
+    """Raises a DataError for logits of any split that look like probabilities."""
+    for name, split in splits.items():
+        with _located(_place(name, id_name)):
+            inputs.check_not_probs(split.scores, name=split.kind)
 
 
 def _check_pairs(calibration: Any, shifts: Any) -> None:
