@@ -13,6 +13,7 @@ import numpy.typing as npt
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core import inputs, settings
 from calib_jax.core.errors import ConfigError, DataError, nearest
+from calib_jax.evaluation import intervals
 from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.overlap import check_disjoint
 from calib_jax.evaluation.posthoc import (
@@ -26,7 +27,7 @@ from calib_jax.evaluation.posthoc import (
 from calib_jax.evaluation.record import check_trends, mistakes, records
 from calib_jax.evaluation.shifts import NUM_BINS, summary
 from calib_jax.metrics.calibration import check_num_examples
-from calib_jax.metrics.outcomes import Kind
+from calib_jax.metrics.outcomes import Kind, Outcomes
 from calib_jax.metrics.robustness import Trend
 
 Pair = tuple[npt.ArrayLike, npt.ArrayLike]
@@ -80,7 +81,7 @@ def evaluate_predictions(
             shares rows with a reported one; names the array and the first bad index.
     """
     kind: Kind = "probs" if probs else "logits"
-    _check_types(calibrators, num_bins=num_bins, num_resamples=num_resamples, level=level)
+    _check_types(calibrators, probs, num_bins=num_bins, num_resamples=num_resamples, level=level)
     _check_pairs(calibration, shifts)
     _check_trends(trends, shifts)
     splits = _read(name, (logits, labels), calibration, shifts or {}, kind=kind)
@@ -88,29 +89,18 @@ def evaluate_predictions(
     if probs is None:
         _check_not_probs(splits, name)
     chosen = _calibrators(calibrators, splits)
-    names, numbers = tuple(shifts or ()), {"num_bins": num_bins, "num_resamples": num_resamples}
-    record = _raw(splits, class_names, trends or {}, **numbers, level=level)
-    if VALIDATION in splits or chosen:
-        record["calibrated"] = calibrated(chosen, splits, shifts=names, **numbers, level=level)
-    return _summarised(record, name, names, num_bins=num_bins)
-
-
-def _summarised(
-    record: dict[str, Any], name: str, shifts: tuple[str, ...], *, num_bins: int
-) -> dict[str, Any]:
-    """The record and what the table has of it."""
-    if shifts and "intervals" in record:
-        record["summary_intervals"] |= summary_intervals(record)
-    return record | {
-        "summary": summary(
-            record["metrics"],
-            {},
-            id_name=name,
-            shifts=shifts,
-            calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
-            num_bins=num_bins,
-        )
-    }
+    names = _names(class_names, num_classes=next(iter(splits.values())).scores.shape[1])
+    outcomes = _outcomes(splits, num_bins=num_bins)
+    return _record(
+        splits,
+        outcomes,
+        chosen,
+        names,
+        trends=trends or {},
+        num_bins=num_bins,
+        num_resamples=num_resamples,
+        level=level,
+    )
 
 
 def _check_trends(trends: Any, shifts: Any) -> None:
@@ -119,8 +109,9 @@ def _check_trends(trends: Any, shifts: Any) -> None:
     check_trends(trends or {}, shifts or {}, where="trends")
 
 
-def _check_types(calibrators: Any, **numbers: Any) -> None:
-    """Raises a ConfigError for a number or a calibrator that is none."""
+def _check_types(calibrators: Any, probs: Any, **numbers: Any) -> None:
+    """Raises a ConfigError for a number, a switch or a calibrator that is none."""
+    settings.check_types(probs, bool | None, "probs")
     settings.check_types(calibrators or {}, dict[str, AnyCalibrator], "calibrators")
     for name, value in numbers.items():
         settings.check_types(value, float if name == "level" else int, name)
@@ -131,6 +122,8 @@ def _check_not_probs(splits: Mapping[str, Labelled], id_name: str) -> None:
     for name, split in splits.items():
         with _located(_place(name, id_name)):
             inputs.check_not_probs(split.scores, name=split.kind)
+        if split.zero_shot is not None:
+            inputs.check_not_probs(split.zero_shot, name=f"zero_shot.{name}")
 
 
 def _check_pairs(calibration: Any, shifts: Any) -> None:
@@ -149,18 +142,9 @@ def _check_pairs(calibration: Any, shifts: Any) -> None:
             )
 
 
-def _raw(
-    splits: Mapping[str, Labelled],
-    class_names: Sequence[str] | None,
-    trends: Mapping[str, Trend],
-    *,
-    num_bins: int,
-    num_resamples: int,
-    level: float,
-) -> dict[str, Any]:
-    """What is computed from the scores as they are."""
+def _outcomes(splits: Mapping[str, Labelled], *, num_bins: int) -> dict[str, Outcomes]:
+    """What comes of each split, of which the calibration split is no part of another."""
     id_name = next(iter(splits))
-    names = _names(class_names, num_classes=splits[id_name].scores.shape[1])
     inputs.check_num_bins(num_bins)
     outcomes = {}
     for name, split in splits.items():
@@ -168,24 +152,50 @@ def _raw(
             check_num_examples(len(split.labels), num_bins=num_bins)
             outcomes[name] = split.outcomes(num_bins=num_bins)
     if VALIDATION in splits:
+        reported = {
+            f"{_place(name, id_name)}{split.kind}": split.scores
+            for name, split in splits.items()
+            if name != VALIDATION
+        }
         held_out = splits[VALIDATION]
-        for name, split in splits.items():
-            if name != VALIDATION:
-                arrays = (f"calibration.{split.kind}", f"{_place(name, id_name)}{split.kind}")
-                check_disjoint(held_out.scores, split.scores, names=arrays)
+        check_disjoint(held_out.scores, reported, name=f"calibration.{held_out.kind}")
+    return outcomes
+
+
+def _record(
+    splits: Mapping[str, Labelled],
+    outcomes: Mapping[str, Outcomes],
+    chosen: Mapping[str, AnyCalibrator],
+    class_names: Sequence[str],
+    *,
+    trends: Mapping[str, Trend],
+    num_bins: int,
+    num_resamples: int,
+    level: float,
+) -> dict[str, Any]:
+    """All that is computed."""
+    id_name = next(iter(splits))
+    shifts = tuple(name for name in splits if name not in (id_name, VALIDATION))
+    splits = intervals.seeded(splits, outcomes)
+    numbers = {"num_bins": num_bins, "num_resamples": num_resamples}
     record = records(
-        splits,
-        outcomes,
-        id_name=id_name,
-        shifts=[name for name in splits if name not in (id_name, VALIDATION)],
-        trends=trends,
-        num_bins=num_bins,
-        num_resamples=num_resamples,
-        level=level,
+        splits, outcomes, id_name=id_name, shifts=shifts, trends=trends, **numbers, level=level
     )
     record["mistakes"] = {
-        name: mistakes(one, names) for name, one in outcomes.items() if name != VALIDATION
+        name: mistakes(one, class_names) for name, one in outcomes.items() if name != VALIDATION
     }
+    if VALIDATION in splits or chosen:
+        record["calibrated"] = calibrated(chosen, splits, shifts=shifts, **numbers, level=level)
+    if shifts and num_resamples:
+        record["summary_intervals"] |= summary_intervals(record)
+    record["summary"] = summary(
+        record["metrics"],
+        {},
+        id_name=id_name,
+        shifts=shifts,
+        calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
+        num_bins=num_bins,
+    )
     return record
 
 

@@ -29,6 +29,7 @@ from calib_jax.evaluation.posthoc import (
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.evaluation.record import check_trends, mistakes, records
 from calib_jax.evaluation.shifts import summary
+from calib_jax.metrics.outcomes import Outcomes
 from calib_jax.metrics.robustness import Trend
 
 
@@ -163,10 +164,13 @@ def evaluate(
         name: _labelled(predictions[name], splits[name], (zero_shot or {}).get(name))
         for name in evaluation.labelled()
     }
-    record = _of_labelled(labelled, evaluation, class_names)
+    outcomes = {name: split.outcomes() for name, split in labelled.items()}
+    labelled = intervals.seeded(labelled, outcomes)
+    record = _of_labelled(labelled, outcomes, evaluation, class_names)
     id_set = predictions[evaluation.id_name]
     unknown = {name: predictions[name] for name in evaluation.unknown()}
-    of_unknown, over_sets = _of_unknown(id_set, unknown, evaluation)
+    seeds = (labelled[evaluation.id_name].seed, len(labelled))
+    of_unknown, over_sets = _of_unknown(id_set, unknown, evaluation, seeds)
     over = record.get("summary_intervals", {}) | over_sets | summary_intervals(record)
     record |= of_unknown | ({"summary_intervals": over} if over else {})
     values = spectrum(id_set.features)
@@ -204,9 +208,11 @@ def _labelled(
 
 
 def _of_labelled(
-    labelled: dict[str, Labelled], evaluation: Evaluation, class_names: tuple[str, ...]
+    labelled: dict[str, Labelled],
+    outcomes: dict[str, Outcomes],
+    evaluation: Evaluation,
+    class_names: tuple[str, ...],
 ) -> dict[str, Any]:
-    outcomes = {name: split.outcomes() for name, split in labelled.items()}
     record = records(
         labelled,
         outcomes,
@@ -245,7 +251,10 @@ def _of_labelled(
 
 
 def _of_unknown(
-    id_set: Predictions, ood_sets: Mapping[str, Predictions], evaluation: Evaluation
+    id_set: Predictions,
+    ood_sets: Mapping[str, Predictions],
+    evaluation: Evaluation,
+    seeds: tuple[int, int],
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """`detection`, with resamples `detection_intervals`; and the summary's intervals of means."""
     found: dict[str, Any] = {
@@ -253,7 +262,9 @@ def _of_unknown(
     }
     if not evaluation.num_resamples or not ood_sets:
         return found, {}
-    drawn = intervals.detection(id_set, ood_sets, num_resamples=evaluation.num_resamples)
+    drawn = intervals.detection(
+        id_set, ood_sets, num_resamples=evaluation.num_resamples, seeds=seeds
+    )
     found["detection_intervals"] = {
         name: {score: intervals.ends(values) for score, values in of_set.items()}
         for name, of_set in drawn.items()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer
 
 from calib_jax.core.numerics import softmax
 from calib_jax.core.types import Predictions
@@ -22,6 +21,9 @@ from calib_jax.metrics.outcomes import Outcomes
 
 MAX_CLASSWISE = 1_000_000_000
 """Examples times classes times resamples of an interval of the class-wise ECE: some seconds."""
+
+MIN_CORRELATION = 4.0
+"""In standard deviations of the correlation of what is unrelated, 1 / sqrt(n)."""
 
 
 def ends(values: Mapping[str, Values], level: float = 0.95) -> dict[str, list[float]]:
@@ -37,14 +39,40 @@ def parts(
     return found | ({"summary_intervals": ends(over, level)} if over else {})
 
 
-def seed_of(labels: Integer[np.ndarray, " n"]) -> int:
-    """The seed that a split's examples are drawn with.
+def seeded(splits: Mapping[str, Labelled], outcomes: Mapping[str, Outcomes]) -> dict[str, Labelled]:
+    """The splits, each with a seed of its own, or with that of an earlier one of the same images.
 
-    Splits with the same labels in the same order are resampled alike: they are one set of images
-    under several shifts, or under several models. Others are drawn independently, whatever their
-    sizes.
+    One set of images under two shifts has the same labels in the same order, and within a label
+    the model tends to be right, and sure, of the same images: `MIN_CORRELATION`. Then the two are
+    resampled alike. Labels alone do not tell: two unrelated sets may be sorted by class.
+
+    Args:
+        splits: By name.
+        outcomes: Theirs.
     """
-    return zlib.crc32(labels.astype(np.int64).tobytes())
+    found: dict[str, Labelled] = {}
+    kept: dict[str, np.ndarray] = {}
+    for position, (name, split) in enumerate(splits.items()):
+        own = _within_labels(outcomes[name], split.labels)
+        same = (
+            other
+            for other, before in found.items()
+            if np.array_equal(before.labels, split.labels)
+            and own @ kept[other] > MIN_CORRELATION / np.sqrt(len(own))
+        )
+        twin = next(same, None)
+        seed = position if twin is None else found[twin].seed
+        found[name], kept[name] = dataclasses.replace(split, seed=seed), own
+    return found
+
+
+def _within_labels(outcomes: Outcomes, labels: np.ndarray) -> np.ndarray:
+    """The confidence, negative where wrong, less its mean over the label; of length 1, or 0."""
+    signed = np.where(outcomes.correct, 1.0, -1.0) * outcomes.confidence
+    group = np.unique(labels, return_inverse=True)[1]
+    signed -= (np.bincount(group, weights=signed) / np.bincount(group))[group]
+    length = np.linalg.norm(signed)
+    return signed / length if length > 1e-9 else np.zeros_like(signed)
 
 
 def resampled(
@@ -65,7 +93,7 @@ def resampled(
         num_resamples: That are drawn.
     """
     wanted = statistics(split, outcomes, keys=keys, num_bins=num_bins, num_resamples=num_resamples)
-    return bootstrap.resampled(wanted, num_resamples=num_resamples, seed=seed_of(split.labels))
+    return bootstrap.resampled(wanted, num_resamples=num_resamples, seed=split.seed)
 
 
 def over_shifts(
@@ -86,22 +114,33 @@ def over_shifts(
 
 
 def detection(
-    id_set: Predictions, ood_sets: Mapping[str, Predictions], *, num_resamples: int
+    id_set: Predictions,
+    ood_sets: Mapping[str, Predictions],
+    *,
+    num_resamples: int,
+    seeds: tuple[int, int] = (0, 1),
 ) -> dict[str, dict[str, dict[str, Values]]]:
     """The detection numbers of every score on every OOD set, in resamples of both sets.
 
-    The same ID examples are drawn beside each, as for the metrics of the ID split.
+    The same ID examples are drawn beside each.
+
+    Args:
+        id_set: The ID split.
+        ood_sets: By name.
+        num_resamples: That are drawn.
+        seeds: Of the ID examples, and of the first OOD set; the next sets have the next ones.
     """
-    of_id, seed = scores(id_set), seed_of(id_set.labels)
-    return {
-        name: {
+    of_id = scores(id_set)
+    found: dict[str, dict[str, dict[str, Values]]] = {}
+    for position, (name, ood_set) in enumerate(ood_sets.items()):
+        seed = (seeds[0], seeds[1] + position)
+        found[name] = {
             score: bootstrap_curves.detection(
                 of_id[score], of_ood, num_resamples=num_resamples, seed=seed
             )
             for score, of_ood in scores(ood_set).items()
         }
-        for name, ood_set in ood_sets.items()
-    }
+    return found
 
 
 def statistics(

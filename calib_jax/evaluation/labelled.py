@@ -27,6 +27,7 @@ class Labelled:
         groups: As `ImageSplit.groups`: the metrics are those of the data set's own k classes.
         answers: As `ImageSplit.answers`: any of them is right.
         zero_shot: The scores of the pre-trained model, for calibrators that compare the two.
+        seed: Of the resamples: splits with the same seed and size are resampled alike.
     """
 
     scores: Real[np.ndarray, "n c"]
@@ -35,6 +36,7 @@ class Labelled:
     groups: Int[np.ndarray, " c"] | None = None
     answers: Bool[np.ndarray, "n c"] | None = None
     zero_shot: Real[np.ndarray, "n c"] | None = None
+    seed: int = 0
 
     def restricted(self) -> Real[np.ndarray, "n k"]:
         """The scores of the data set's classes.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Real, UInt64
 
@@ -12,39 +14,67 @@ MIN_DISTINCTIVE = 3
 """Values of a row that no other row has: then an equal row is no coincidence."""
 
 MAX_LOOKED_AT = 10
-"""Equal rows that are looked at one by one: each costs a pass over both arrays."""
+"""Pairs of equal rows that are looked at one by one: each costs a pass over both arrays."""
 
 MAX_DEVIATIONS = 3.5
 """Standard deviations by which equal rows may exceed what chance explains."""
 
 
 def check_disjoint(
-    held_out: Real[np.ndarray, "n c"], reported: Real[np.ndarray, "k c"], *, names: tuple[str, str]
+    held_out: Real[np.ndarray, "n c"], reported: Mapping[str, Real[np.ndarray, "_ c"]], *, name: str
 ) -> None:
-    """Nothing, if the arrays share no example.
+    """Nothing, if the predictions show no example that the first array shares with another.
 
-    Rows are compared in float32: a copy of another precision is a copy. An equal row is the same
-    example if some of its values occur nowhere else (`MIN_DISTINCTIVE`). Coarse numbers, as those
-    of two classes or of few digits, may be equal by chance; of those there must be more across the
-    arrays than within them can explain (`_excess`); copies among few different rows go unnoticed.
-    Predictions of certainty prove nothing.
+    Rows are compared in the coarsest precision of the two arrays, float32 at most. A row that each
+    holds once is the same example in both if some of its values occur nowhere else
+    (`MIN_DISTINCTIVE`). What trees, roundings and two classes give may be equal by chance: of such
+    rows there must be more across the arrays than within them can explain (`_excess`), so a few
+    copies go unnoticed. Predictions of certainty prove nothing.
+
+    Args:
+        held_out: Logits or probabilities.
+        reported: The same of other splits, by what an error calls them.
+        name: What an error calls the first.
 
     Raises:
-        DataError: Naming the first pair.
+        DataError: Naming a pair.
     """
-    rows, others = (np.flatnonzero(~_is_certain(values)) for values in (held_out, reported))
-    hashes, other_hashes = _hashes(held_out)[rows], _hashes(reported)[others]
-    shared = np.flatnonzero(np.isin(hashes, other_hashes))[:MAX_LOOKED_AT]
-    if not len(shared):
-        return
-    is_excess = _excess(hashes, other_hashes) > MAX_DEVIATIONS
-    for index in shared:
-        row, match = rows[index], others[np.argmax(other_hashes == hashes[index])]
-        if is_excess or _is_distinctive(held_out[row].astype(np.float32), (held_out, reported)):
+    known: dict[np.dtype, tuple[np.ndarray, np.ndarray]] = {}
+    for other_name, other in reported.items():
+        dtype = _coarsest(held_out.dtype, other.dtype)
+        if dtype not in known:
+            known[dtype] = _hashed(held_out, dtype)
+        pair = _shared(held_out, other, known[dtype], _hashed(other, dtype), dtype)
+        if pair:
             raise DataError(
-                f"{names[0]}: got in row [{row}] what {names[1]} has in row [{match}], expected "
-                "other examples. Fit calibrators to examples that are reported nowhere."
+                f"{name}: got in row [{pair[0]}] what {other_name} has in row [{pair[1]}], "
+                "expected other examples. Fit calibrators to examples that are reported nowhere."
             )
+
+
+def _shared(
+    held_out: np.ndarray,
+    other: np.ndarray,
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    dtype: np.dtype,
+) -> tuple[int, int] | None:
+    """A pair of rows that are one example, if there is one."""
+    (rows, hashes), (other_rows, other_hashes) = first, second
+    found, at, count = np.unique(hashes, return_index=True, return_counts=True)
+    others, other_at, other_count = np.unique(other_hashes, return_index=True, return_counts=True)
+    both, i, j = np.intersect1d(found, others, assume_unique=True, return_indices=True)
+    if not len(both):
+        return None
+    pairs = np.stack([rows[at[i]], other_rows[other_at[j]]], axis=1)
+    order = np.argsort(pairs[:, 0])
+    if _excess(hashes, other_hashes) > MAX_DEVIATIONS:
+        return tuple(pairs[order[0]].tolist())
+    is_single = (count[i] == 1) & (other_count[j] == 1)
+    for row, match in pairs[order[is_single[order]]][:MAX_LOOKED_AT].tolist():
+        if _is_distinctive(_rounded(held_out[row], dtype), (held_out, other), dtype):
+            return row, match
+    return None
 
 
 def _excess(first: UInt64[np.ndarray, " n"], second: UInt64[np.ndarray, " k"]) -> float:
@@ -68,28 +98,40 @@ def _excess(first: UInt64[np.ndarray, " n"], second: UInt64[np.ndarray, " k"]) -
     return float(((n * (t - n) - mean) / t).sum() / deviation)
 
 
-def _is_distinctive(row: np.ndarray, arrays: tuple[np.ndarray, np.ndarray]) -> bool:
+def _is_distinctive(
+    row: np.ndarray, arrays: tuple[np.ndarray, np.ndarray], dtype: np.dtype
+) -> bool:
     """Whether enough of its largest values are in no other row of the arrays."""
     columns = np.argsort(-row, kind="stable")[:16]
     is_taken = np.zeros(len(columns), bool)
     for values in arrays:
         for rows in row_blocks(*values.shape):
-            block = values[rows].astype(np.float32)
+            block = _rounded(values[rows], dtype)
             is_other = (block != row).any(axis=1)
             is_taken |= (block[is_other][:, columns] == row[columns]).any(axis=0)
     return int((~is_taken).sum()) >= MIN_DISTINCTIVE
 
 
-def _is_certain(values: np.ndarray) -> np.ndarray:
-    """Which rows are a 1 among zeros."""
-    return (np.count_nonzero(values, axis=1) == 1) & (values.max(axis=1) == 1)
+def _coarsest(*dtypes: np.dtype) -> np.dtype:
+    """The floating-point type of fewest bits, float32 at most."""
+    floats = [dtype for dtype in dtypes if dtype.kind not in "iub" and dtype.itemsize < 4]
+    return min(floats, key=lambda dtype: dtype.itemsize, default=np.dtype(np.float32))
 
 
-def _hashes(values: np.ndarray) -> UInt64[np.ndarray, " n"]:
+def _rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return values.astype(dtype).astype(np.float32) + np.float32(0)  # 0.0 for -0.0
+
+
+def _hashed(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, UInt64[np.ndarray, " n"]]:
+    """The rows that are no certainty, a 1 among zeros, and a number for each."""
     weights = np.random.default_rng(0).integers(1 << 64, size=values.shape[1], dtype=np.uint64)
     hashes: np.ndarray = np.empty(len(values), np.uint64)
+    is_certain = np.empty(len(values), bool)
     for rows in row_blocks(*values.shape):
-        rounded = values[rows].astype(np.float32) + np.float32(0)  # 0.0 for -0.0
-        words = rounded.astype(np.float64).view(np.uint64)
+        block = _rounded(values[rows], dtype)
+        is_certain[rows] = (np.count_nonzero(block, axis=1) == 1) & (block.max(axis=1) == 1)
+        words = block.astype(np.float64).view(np.uint64)
         hashes[rows] = ((words ^ (words >> np.uint64(32))) * (weights | np.uint64(1))).sum(axis=1)
-    return hashes
+    kept = np.flatnonzero(~is_certain)
+    return kept, hashes[kept]

@@ -193,8 +193,7 @@ def conformal(
                     "coverage": bootstrap.mean(sets[np.arange(len(labels)), labels]),
                     "mean_size": bootstrap.mean(sets.sum(axis=1).astype(np.float64)),
                 }
-                seed = intervals.seed_of(split.labels)
-                drawn = bootstrap.resampled(of_sets, num_resamples=num_resamples, seed=seed)
+                drawn = bootstrap.resampled(of_sets, num_resamples=num_resamples, seed=split.seed)
                 record[name][split_name]["intervals"] = intervals.ends(drawn, level)
     return record
 

@@ -55,10 +55,9 @@ def records(
         found["metrics"][name] = splits[name].metrics(one, num_bins=num_bins)
         found["reliability"][name] = reliability(one, num_bins=num_bins, level=level)
         found["selective"][name] = selective_curve(one)
-    trends = trends or {}
     accuracies = {name: np.array([of["accuracy"]]) for name, of in found["metrics"].items()}
-    for name, value in _robustness(accuracies, trends, id_name).items():
-        found["metrics"][name][ROBUSTNESS] = None if value is None else float(value[0])
+    for name, beyond in _robustness(accuracies, trends or {}, id_name).items():
+        found["metrics"][name][ROBUSTNESS] = float(beyond[0])
     if num_resamples:
         values = {
             name: intervals.resampled(
@@ -68,12 +67,11 @@ def records(
         }
         over = intervals.over_shifts(values, shifts, num_bins=num_bins)
         accuracies = {name: of["accuracy"] for name, of in values.items()}
-        robustness = _robustness(accuracies, trends, id_name)
-        for name, value in robustness.items():
-            values[name] |= {} if value is None else {ROBUSTNESS: value}
-        known = [value for value in robustness.values() if value is not None]
-        if trends and len(known) == len(trends):
-            over[ROBUSTNESS] = np.mean(known, axis=0)
+        robustness = _robustness(accuracies, trends or {}, id_name)
+        for name, beyond in robustness.items():
+            values[name][ROBUSTNESS] = beyond
+        if robustness:
+            over[ROBUSTNESS] = np.mean(list(robustness.values()), axis=0)
         found |= intervals.parts(values, over, level)
     return found
 
@@ -99,14 +97,12 @@ def check_trends(trends: Mapping[str, Trend], shifts: Collection[str], *, where:
 
 def _robustness(
     accuracies: Mapping[str, Float[np.ndarray, " r"]], trends: Mapping[str, Trend], id_name: str
-) -> dict[str, Float[np.ndarray, " r"] | None]:
-    """The effective robustness on each shift with a trend; None where all or none are right."""
-    found = {}
-    for name, trend in trends.items():
-        pair = (accuracies[id_name], accuracies[name])
-        is_defined = all(one.min() > 0 and one.max() < 1 for one in pair)
-        found[name] = effective_robustness(*pair, trend=trend) if is_defined else None
-    return found
+) -> dict[str, Float[np.ndarray, " r"]]:
+    """The effective robustness on each shift with a line."""
+    return {
+        name: effective_robustness(accuracies[id_name], accuracies[name], trend=trend)
+        for name, trend in trends.items()
+    }
 
 
 def selective_curve(outcomes: Outcomes) -> dict[str, list[float]]:

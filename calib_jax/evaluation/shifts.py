@@ -144,7 +144,9 @@ def summary(
 
     accuracies: list[Any] = [metrics[name]["accuracy"] for name in shifts]
     errors: list[Any] = [metrics[name][ece] for name in shifts]
-    robust = [metrics[name][ROBUSTNESS] for name in shifts if ROBUSTNESS in metrics[name]]
+    robust: list[Any] = [
+        metrics[name][ROBUSTNESS] for name in shifts if ROBUSTNESS in metrics[name]
+    ]
     return {
         "id_accuracy": metrics[id_name]["accuracy"],
         "ood_accuracy": mean(accuracies),
@@ -154,7 +156,7 @@ def summary(
         "far_auroc": mean([detection[name][score]["auroc"] for name in far]),
         "worst_shift_accuracy": min(accuracies, default=None),
         "worst_shift_ece": max(errors, default=None),
-        ROBUSTNESS: mean([] if None in robust else robust),
+        ROBUSTNESS: mean(robust),
         "ood_ece_calibrated": mean([calibrated[n][ece] for n in shifts] if calibrated else []),
     }
 

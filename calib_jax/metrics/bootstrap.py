@@ -203,10 +203,13 @@ def ratio(
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
-def draws(strata: tuple[int, ...], *, num_resamples: int = 1000, seed: int = 0) -> Iterator[Counts]:
+def draws(
+    strata: tuple[int, ...], *, num_resamples: int = 1000, seed: int | tuple[int, ...] = 0
+) -> Iterator[Counts]:
     """Blocks of rows of counts; each row draws as many examples of every stratum as it has.
 
-    A stratum has a stream of its own: what is drawn of the first does not depend on the others.
+    A stratum has a stream of its own, from a seed of its own where there are as many: what is
+    drawn of one does not depend on the others.
 
     Raises:
       ConfigError: if `num_resamples` is below 2.
@@ -215,8 +218,9 @@ def draws(strata: tuple[int, ...], *, num_resamples: int = 1000, seed: int = 0) 
         raise errors.ConfigError(
             f"num_resamples: got {num_resamples}, expected at least 2. Use 1000 or so."
         )
-    first = np.random.default_rng(seed)
-    streams = [first, *first.spawn(len(strata) - 1)]
+    first, *others = (seed,) if isinstance(seed, int) else seed
+    rng = np.random.default_rng(first)
+    streams = [rng, *(map(np.random.default_rng, others) if others else rng.spawn(len(strata) - 1))]
     step = max(1, BLOCK_ELEMENTS // sum(strata))
     for start in range(0, num_resamples, step):
         counts = np.empty((min(step, num_resamples - start), sum(strata)))

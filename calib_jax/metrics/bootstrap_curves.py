@@ -132,12 +132,12 @@ def detection(
     ood_scores: Float[np.ndarray, " o"],
     *,
     num_resamples: int = 1000,
-    seed: int = 0,
+    seed: int | tuple[int, int] = 0,
 ) -> dict[str, Values]:
     """The numbers of `detection.detection` in the same resamples, from one sort of the scores.
 
-    What is drawn of the ID examples depends on the seed and their number only: row by row, the
-    values of several OOD sets and scores are paired.
+    What is drawn of the ID examples depends on the (first) seed and their number only: row by row,
+    the values of several OOD sets and scores are paired.
 
     Raises:
       ConfigError: if `num_resamples` is below 2.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import scipy.special
 from jaxtyping import Float
 
@@ -60,22 +61,26 @@ class Trend:
     scale: Scale
 
     def ood_accuracy(self, id_accuracy: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """The OOD accuracies, in (0, 1), that the line predicts.
+        """The OOD accuracies, in [0, 1], that the line predicts; at 0 and 1 its limits.
 
         Raises:
-          DataError: for an accuracy outside (0, 1).
+          DataError: for an accuracy outside [0, 1].
         """
-        line = self.intercept + self.slope * _scaled(id_accuracy, self.scale, name="id_accuracy")
+        _check_closed(id_accuracy, name="id_accuracy")
+        scaled = scipy.special.logit if self.scale == "logit" else scipy.special.ndtri
+        # A slope of 0 has no limits: 0 times infinity.
+        rise = self.slope * scaled(id_accuracy) if self.slope else np.zeros(len(id_accuracy))
+        line = self.intercept + rise
         return scipy.special.expit(line) if self.scale == "logit" else scipy.special.ndtr(line)
 
 
 def accuracy_trend(
-    id_accuracy: Float[np.ndarray, " n"],
-    ood_accuracy: Float[np.ndarray, " n"],
+    id_accuracy: npt.ArrayLike,
+    ood_accuracy: npt.ArrayLike,
     *,
     scale: Scale = "logit",
 ) -> Trend:
-    """The least-squares line through the accuracies of baseline models, on a scale of (0, 1).
+    """The least-squares line through the accuracies [n] of baseline models, on a scale of (0, 1).
 
     A baseline is a model that was trained without a robustness intervention or extra data. On the
     logit or probit scale the accuracies of such models are close to a line (Taori et al. 2020;
@@ -90,12 +95,13 @@ def accuracy_trend(
         raise errors.ConfigError(
             f"scale: got {scale!r}, expected 'logit' or 'probit'. Use 'logit' as Taori et al. do."
         )
-    inputs.check_same_length(id_accuracy, ood_accuracy, names=("id_accuracy", "ood_accuracy"))
-    x = _scaled(id_accuracy, scale, name="id_accuracy")
-    y = _scaled(ood_accuracy, scale, name="ood_accuracy")
+    ids, oods = np.asarray(id_accuracy, np.float64), np.asarray(ood_accuracy, np.float64)
+    inputs.check_same_length(ids, oods, names=("id_accuracy", "ood_accuracy"))
+    x = _scaled(ids, scale, name="id_accuracy")
+    y = _scaled(oods, scale, name="ood_accuracy")
     if np.ptp(x) == 0:
         raise errors.DataError(
-            f"id_accuracy: got {id_accuracy[0]:.6g} for all of {len(x)} baseline models, expected "
+            f"id_accuracy: got {ids[0]:.6g} for all of {len(x)} baseline models, expected "
             "at least two values. Compare with models that differ."
         )
     centred = x - x.mean()
@@ -106,30 +112,33 @@ def accuracy_trend(
 def effective_robustness(
     id_accuracy: Float[np.ndarray, " n"], ood_accuracy: Float[np.ndarray, " n"], *, trend: Trend
 ) -> Float[np.ndarray, " n"]:
-    """OOD accuracy above what the baselines' line predicts from the ID accuracy, in (-1, 1).
+    """OOD accuracy above what the baselines' line predicts from the ID accuracy, in [-1, 1].
 
     `rho(f) = acc_ood(f) - beta(acc_id(f))` with `beta` the `trend` (Taori et al. 2020):
     a fraction, as the accuracies are; 0.05 is five points more than a baseline model of the same
     ID accuracy. Without a baseline it is not defined: ID accuracy alone moves OOD accuracy.
 
     Raises:
-      DataError: for mismatched shapes or an accuracy outside (0, 1).
+      DataError: for mismatched shapes or an accuracy outside [0, 1].
     """
     inputs.check_same_length(id_accuracy, ood_accuracy, names=("id_accuracy", "ood_accuracy"))
-    _check_open(ood_accuracy, name="ood_accuracy")
+    _check_closed(ood_accuracy, name="ood_accuracy")
     return ood_accuracy - trend.ood_accuracy(id_accuracy)
 
 
 def _scaled(accuracy: np.ndarray, scale: Scale, *, name: str) -> np.ndarray:
-    _check_open(accuracy, name=name)
+    _check_range(accuracy, (accuracy > 0) & (accuracy < 1), "above 0 and below 1", name=name)
     return scipy.special.logit(accuracy) if scale == "logit" else scipy.special.ndtri(accuracy)
 
 
-def _check_open(accuracy: np.ndarray, *, name: str) -> None:
-    inside = (accuracy > 0) & (accuracy < 1)
-    if not inside.all():
-        row = int(np.argmin(inside))
+def _check_closed(accuracy: np.ndarray, *, name: str) -> None:
+    _check_range(accuracy, (accuracy >= 0) & (accuracy <= 1), "from 0 to 1", name=name)
+
+
+def _check_range(accuracy: np.ndarray, is_inside: np.ndarray, words: str, *, name: str) -> None:
+    if not is_inside.all():
+        row = int(np.argmin(is_inside))
         raise errors.DataError(
-            f"{name}: got {accuracy[row]} at [{row}], expected a fraction above 0 and below 1. "
-            "Leave out models that are always or never right."
+            f"{name}: got {accuracy[row]} at [{row}], expected a fraction {words}. "
+            "Divide percents by 100; leave baselines out that are always or never right."
         )

@@ -115,11 +115,18 @@ def test_a_whole_record():
     scaled = got["calibrated"]["temperature"]
     fitted = TemperatureScaling().fit(*HELD_OUT)
     assert scaled["parameters"] == {"temperature": fitted.temperature}
-    expected = evaluate_predictions(fitted.logits(shift[0]), shift[1], num_resamples=20, level=0.5)
+    expected = evaluate_predictions(
+        LOGITS,
+        LABELS,
+        calibration=HELD_OUT,
+        shifts={"blur": (fitted.logits(shift[0]), shift[1])},
+        num_resamples=20,
+        level=0.5,
+    )
     assert set(scaled["intervals"]["blur"]) == set(scaled["metrics"]["blur"])
     for key, value in scaled["metrics"]["blur"].items():
-        assert value == pytest.approx(expected["metrics"]["reported"][key], abs=1e-9)
-        ends = pytest.approx(expected["intervals"]["reported"][key], abs=1e-9)
+        assert value == pytest.approx(expected["metrics"]["blur"][key], abs=1e-9)
+        ends = pytest.approx(expected["intervals"]["blur"][key], abs=1e-9)
         assert scaled["intervals"]["blur"][key] == ends
     calibrated = got["summary_intervals"]["ood_ece_calibrated"]
     assert calibrated == scaled["intervals"]["blur"]["ece_15"]

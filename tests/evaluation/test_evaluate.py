@@ -152,9 +152,9 @@ def test_what_the_record_says_beside_the_plain_metrics(record):
         (scaled["metrics"]["blurred"]["ece_15"] + scaled["metrics"]["noisy"]["ece_15"]) / 2
     )
     assert "conformal" not in record
-    # All clean images are right: the line says nothing there.
-    assert record["metrics"]["blurred"]["effective_robustness"] is None
-    assert record["summary"]["effective_robustness"] is None
+    # All clean images are right, and by the line all others would be.
+    assert record["metrics"]["blurred"]["effective_robustness"] == -0.5
+    assert record["summary"]["effective_robustness"] == -0.5
 
 
 def test_what_is_said_of_unknown_classes(record):
@@ -167,7 +167,7 @@ def test_what_is_said_of_unknown_classes(record):
             assert all(ends[key][0] <= numbers[key] <= ends[key][1] for key in numbers)
     assert set(record["summary_intervals"]) == {
         *("ood_accuracy", "ood_ece", "worst_shift_accuracy", "worst_shift_ece"),
-        *("near_auroc", "far_auroc", "ood_ece_calibrated"),
+        *("near_auroc", "far_auroc", "ood_ece_calibrated", "effective_robustness"),
     }
     assert record["summary_intervals"]["near_auroc"] == [1.0, 1.0]
 

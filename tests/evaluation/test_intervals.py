@@ -1,5 +1,7 @@
 """Intervals of a split, over shifts and of OOD detection, against resamples drawn one by one."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -39,18 +41,51 @@ def test_an_infinite_likelihood_has_none():
     assert "nll" not in intervals.statistics(split, split.outcomes())
 
 
-def test_the_same_labels_are_drawn_alike_and_others_are_not():
-    same = Labelled(scores=LOGITS, labels=LABELS.astype(np.int64))
-    turned = Labelled(scores=LOGITS[::-1].copy(), labels=LABELS[::-1].copy())
-    drawn = [
-        intervals.resampled(one, one.outcomes(), keys=("brier", "none"), num_resamples=30)
-        for one in (SPLIT, same, turned)
-    ]
-    assert [list(one) for one in drawn] == [["brier"]] * 3
-    np.testing.assert_array_equal(drawn[0]["brier"], drawn[1]["brier"])
-    assert abs(np.corrcoef(drawn[0]["brier"], drawn[2]["brier"])[0, 1]) < 0.5
-    rows = np.random.default_rng(intervals.seed_of(LABELS)).integers(120, size=(30, 120))
-    np.testing.assert_allclose(drawn[0]["brier"], SPLIT.outcomes().brier[rows].mean(axis=1))
+def test_some_metrics_by_explicit_resampling():
+    split = dataclasses.replace(SPLIT, seed=7)
+    drawn = intervals.resampled(split, SPLIT.outcomes(), keys=("brier", "none"), num_resamples=30)
+    assert list(drawn) == ["brier"]
+    rows = np.random.default_rng(7).integers(120, size=(30, 120))
+    np.testing.assert_allclose(drawn["brier"], SPLIT.outcomes().brier[rows].mean(axis=1))
+
+
+def seeds(splits):
+    found = intervals.seeded(splits, {name: split.outcomes() for name, split in splits.items()})
+    return {name: split.seed for name, split in found.items()}
+
+
+def test_the_same_images_are_drawn_alike_and_others_are_not():
+    noise = np.random.default_rng(1).normal(size=LOGITS.shape)
+    turned = Labelled(scores=LOGITS[::-1], labels=LABELS[::-1])
+    splits = {
+        "id": SPLIT,
+        "noisy": Labelled(scores=LOGITS + noise, labels=LABELS.astype(np.int64)),
+        "turned": turned,
+        "turned and noisy": Labelled(scores=LOGITS[::-1] + noise, labels=LABELS[::-1]),
+        "sure": Labelled(scores=np.eye(4)[LABELS] * 1e3, labels=LABELS),
+    }
+    assert seeds(splits) == {"id": 0, "noisy": 0, "turned": 2, "turned and noisy": 2, "sure": 4}
+
+
+def test_two_sets_in_the_order_of_their_classes_are_two_sets():
+    """Class difficulty is no shared image: some classes are nearly always right."""
+    labels = np.repeat(np.arange(20), 50)
+    scale = np.where(labels % 2, 8.0, 0.5)[:, None]
+    splits = {}
+    for name in range(8):
+        noise = np.random.default_rng(name).normal(size=(1000, 20))
+        splits[str(name)] = Labelled(scores=scale * np.eye(20)[labels] + noise, labels=labels)
+    assert list(seeds(splits).values()) == list(range(8))
+    outcomes = {name: split.outcomes() for name, split in splits.items()}
+    values = {
+        name: intervals.resampled(
+            one, outcomes[name], keys=("accuracy", "ece_15"), num_resamples=300
+        )
+        for name, one in intervals.seeded(splits, outcomes).items()
+    }
+    spread = intervals.over_shifts(values, tuple(splits))["ood_accuracy"].std()
+    of_each = [of["accuracy"].std() for of in values.values()]
+    assert spread == pytest.approx(np.mean(of_each) / np.sqrt(8), rel=0.2)
 
 
 def test_over_shifts():
@@ -80,11 +115,10 @@ def predictions(num_examples, mean):
 
 def test_detection_numbers_of_every_score_by_explicit_resampling():
     id_set, ood_sets = predictions(30, 1.0), {"x": predictions(20, 0.0), "y": predictions(9, 0.5)}
-    got = intervals.detection(id_set, ood_sets, num_resamples=8)
+    got = intervals.detection(id_set, ood_sets, num_resamples=8, seeds=(3, 10))
     assert list(got) == ["x", "y"]
-    for name, ood_set in ood_sets.items():
-        of_id = np.random.default_rng(intervals.seed_of(id_set.labels))
-        (of_ood,) = of_id.spawn(1)
+    for position, (name, ood_set) in enumerate(ood_sets.items()):
+        of_id, of_ood = np.random.default_rng(3), np.random.default_rng(10 + position)
         rows = [
             (of_id.integers(30, size=30), of_ood.integers(n, size=n))
             for n in [len(ood_set.labels)] * 8

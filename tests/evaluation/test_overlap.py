@@ -6,25 +6,12 @@ import re
 import numpy as np
 import pytest
 import scipy.special
+import sklearn.datasets
+import sklearn.tree
 
 from calib_jax.core.errors import DataError
 from calib_jax.evaluation import overlap
 from calib_jax.evaluation.overlap import check_disjoint
-
-NAMES = ("calibration.logits", "logits")
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_the_first_shared_row_is_named(dtype):
-    rng = np.random.default_rng(0)
-    first, second = (rng.normal(size=(50, 3)).astype(dtype) for _ in range(2))
-    check_disjoint(first, second, names=NAMES)
-    second[[7, 30]] = first[[40, 20]]
-    message = r"calibration.logits: got in row \[20\] what logits has in row \[30\], expected other"
-    with pytest.raises(DataError, match=message):
-        check_disjoint(first, second.astype(np.float64), names=NAMES)
-    with pytest.raises(DataError, match=message):
-        check_disjoint(first.astype(np.float64), second.astype(np.float32), names=NAMES)
 
 
 def rows_of(num_examples, seed, c=3):
@@ -34,14 +21,27 @@ def rows_of(num_examples, seed, c=3):
 def shared_row(held_out, reported):
     """The numbers of the pair that is named, or None."""
     try:
-        check_disjoint(held_out, reported, names=NAMES)
+        check_disjoint(held_out, {"logits": reported}, name="calibration.logits")
     except DataError as error:
         return tuple(int(number) for number in re.findall(r"\[(\d+)\]", str(error)))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_first_shared_row_is_named(dtype):
+    first, second = (rows_of(50, seed).astype(dtype) for seed in (1, 2))
+    assert shared_row(first, second) is None
+    second[[7, 30]] = first[[40, 20]]
+    message = r"^calibration.logits: got in row \[20\] what logits has in row \[30\], expected oth"
+    with pytest.raises(DataError, match=message):
+        check_disjoint(first, {"x": first[:0] + 1, "logits": second}, name="calibration.logits")
+    # A copy of another precision is a copy.
+    for other in (np.float16, np.float32, np.float64):
+        assert shared_row(first, second.astype(other)) == (20, 30)
+
+
 @pytest.mark.parametrize(("held_times", "times"), [(1, 2), (2, 1), (1, 5), (2, 2), (3, 2)])
 def test_concatenation_hides_no_copy(held_times, times):
-    copied = rows_of(100, 0)
+    copied = rows_of(1000, 0)
     held_out, reported = np.tile(copied, (held_times, 1)), np.tile(copied, (times, 1))
     assert shared_row(held_out, reported) == (0, 0)
     # Nor does it among other examples.
@@ -90,6 +90,26 @@ def test_coarse_rows_that_are_equal_by_chance_are_no_copies(kind, num_classes, s
     copied = np.concatenate([held_out[:2000], reported[-1000:]])
     if len(np.unique(held_out, axis=0)) > 300:  # of fewer different rows nobody can tell
         assert shared_row(copied, reported) is not None
+
+
+def test_leaves_of_a_tree_are_no_copies():
+    images, labels = sklearn.datasets.load_digits(return_X_y=True)
+    tree = sklearn.tree.DecisionTreeClassifier(max_depth=5, random_state=0)
+    probs = tree.fit(images[:900], labels[:900]).predict_proba(images[900:])
+    assert shared_row(probs[:450], probs[450:]) is None
+
+
+def test_copies_behind_rows_that_are_equal_by_chance():
+    """Rounded rows of which many are the same, and one copy at the end."""
+    kinds = np.array([[0.999999, 0.000001, 0.0, 0.0], [0.999998, 0.000001, 0.000001, 0.0]])
+    rng = np.random.default_rng(0)
+    held_out, reported = (
+        np.concatenate([kinds[rng.integers(2, size=300)], scipy.special.softmax(rows, axis=1)])
+        for rows in (rng.normal(size=(200, 4)), rng.normal(size=(250, 4)))
+    )
+    assert shared_row(held_out, reported) is None
+    held_out[-1] = reported[-1]
+    assert shared_row(held_out, reported) == (499, 549)
 
 
 def test_the_excess_of_every_deal_by_hand():

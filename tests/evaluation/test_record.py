@@ -9,7 +9,6 @@ import scipy.special
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.evaluation import record
-from calib_jax.evaluation.intervals import seed_of
 from calib_jax.evaluation.labelled import Labelled
 from calib_jax.metrics import bootstrap
 from calib_jax.metrics import bootstrap_calibration as of_calibration
@@ -38,9 +37,7 @@ def test_intervals_are_those_of_the_bootstrap():
             "accuracy": bootstrap.mean(top[1]),
             "ece": of_calibration.calibration_error(*top),
         }
-        values[name] = bootstrap.resampled(
-            statistics, num_resamples=50, seed=seed_of(splits[name].labels)
-        )
+        values[name] = bootstrap.resampled(statistics, num_resamples=50, seed=splits[name].seed)
         ends = np.quantile(values[name]["nll"], [0.1, 0.9]).tolist()
         assert got["intervals"][name]["nll"] == pytest.approx(ends, rel=1e-12)
     summaries = {
@@ -78,7 +75,7 @@ def test_effective_robustness_of_the_shifts_with_a_line():
     )
     values = {
         name: bootstrap.resampled(
-            {"x": bootstrap.mean(outcomes[name].correct)}, num_resamples=40, seed=seed_of(s.labels)
+            {"x": bootstrap.mean(outcomes[name].correct)}, num_resamples=40, seed=s.seed
         )["x"]
         for name, s in splits.items()
     }
@@ -95,13 +92,11 @@ def test_effective_robustness_of_the_shifts_with_a_line():
         np.quantile(np.mean(drawn, axis=0), [0.1, 0.9])
     )
     assert not any("effective_robustness" in got["metrics"][name] for name in ("id", "wrong"))
-    got = record.records(
-        splits, outcomes, shifts=shifts, trends={"a": TREND, "wrong": TREND}, **options
-    )
-    assert got["metrics"]["wrong"]["effective_robustness"] is None  # no accuracy of 0 has a logit
-    assert "effective_robustness" not in got["intervals"]["wrong"]
-    assert "effective_robustness" in got["intervals"]["a"]
-    assert "effective_robustness" not in got["summary_intervals"]
+    # An accuracy of 0 has no logit; the line, a limit.
+    got = record.records(splits, outcomes, shifts=shifts, trends={"wrong": TREND}, **options)
+    line = 1 / (1 + np.exp(0.4 - 0.8 * np.log(id_accuracy / (1 - id_accuracy))))
+    assert got["metrics"]["wrong"]["effective_robustness"] == pytest.approx(-line)
+    assert got["summary_intervals"]["effective_robustness"][1] < 0
 
 
 def test_lines_that_are_none():

@@ -64,10 +64,27 @@ def test_bad_input(monkeypatch):
     with pytest.raises(errors.DataError, match="id_accuracy: got 0.55 for all of 1 baseline"):
         robustness.accuracy_trend(ID[:1], OOD[:1])
     trend = robustness.accuracy_trend(ID, OOD)
-    with pytest.raises(errors.DataError, match=r"ood_accuracy: got 0.0 at \[0\]"):
-        robustness.effective_robustness(ID[:1], np.zeros(1), trend=trend)
+    for wrong in (-0.1, 70.0, np.nan):
+        message = rf"ood_accuracy: got {wrong} at \[0\], expected a fraction from 0 to 1"
+        with pytest.raises(errors.DataError, match=message):
+            robustness.effective_robustness(ID[:1], np.full(1, wrong), trend=trend)
     monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)
     with pytest.raises(errors.ConfigError, match="scale: got 'log', expected 'logit' or 'probit'"):
         robustness.accuracy_trend(ID, OOD, scale="log")
     with pytest.raises(errors.DataError, match=r"ood_accuracy: got shape \(5,\), expected \(6,\)"):
         robustness.accuracy_trend(ID, OOD[1:])
+
+
+@pytest.mark.parametrize("scale", ["logit", "probit"])
+def test_the_line_has_limits_and_takes_lists(scale):
+    trend = robustness.accuracy_trend(ID.tolist(), OOD.tolist(), scale=scale)
+    assert trend == robustness.accuracy_trend(ID, OOD, scale=scale) and trend.slope > 0
+    ends = np.array([0.0, 1.0])
+    np.testing.assert_array_equal(trend.ood_accuracy(ends), ends)
+    near = trend.ood_accuracy(np.array([1e-12, 1 - 1e-12]))
+    np.testing.assert_allclose(near, ends, atol=1e-3)
+    np.testing.assert_array_equal(
+        robustness.effective_robustness(ends, np.array([0.25, 0.25]), trend=trend), [0.25, -0.75]
+    )
+    flat = robustness.Trend(slope=0.0, intercept=0.0, scale=scale)
+    np.testing.assert_array_equal(flat.ood_accuracy(ends), [0.5, 0.5])
