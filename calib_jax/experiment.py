@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from jax.sharding import Mesh
 
 from calib_jax.core.errors import ConfigError, nearest
+from calib_jax.core.paths import expanded
 from calib_jax.core.sharding import check_batch_size
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.images import RESIZES
@@ -225,6 +226,7 @@ class Experiment:
         self.compute.validate("compute")
         self.evaluation.validate()
         self.export.validate(self.methods)
+        expanded(self.cache_dir, field="cache_dir")
         if self.resize not in RESIZES:
             raise ConfigError(
                 f"resize: got {self.resize!r}, expected {' or '.join(RESIZES)}."

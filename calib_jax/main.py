@@ -22,6 +22,7 @@ from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
 from calib_jax.core.errors import CalibJaxError, ConfigError, nearest
+from calib_jax.core.paths import expanded
 from calib_jax.experiment import Experiment
 from calib_jax.predictions import PredictionFiles, run_predictions
 from calib_jax.run import run
@@ -53,7 +54,23 @@ class _WordsParser(tuple_parser.TupleParser):  # as a TupleParser, it gets a rep
         words = (value,) if isinstance(value, str) else value
         if isinstance(words, tuple | list) and all(isinstance(word, str) for word in words):
             return tuple(words)
-        return tuple(word.strip() for word in argument.split(",") if word.strip())
+        words = [word.strip() for word in argument.split(",") if word.strip()]
+        if "," in argument and not all(map(_is_whole, words)):
+            raise ValueError(
+                "a comma cuts a word, or quotes are around some words only. Quote each word, and "
+                "all of them for the shell, as in \"'a','b,c'\""
+            )
+        return tuple(words)
+
+
+def _is_whole(word: str) -> bool:
+    """Whether no comma that belongs to the word can have cut it, nor quotes be left around it."""
+    text = re.sub(r"\\.|(?<=\w)'(?=\w)", "", word)  # what is escaped, and apostrophes
+    return (
+        not text.startswith(("'", '"'))
+        and all(text.count(quote) % 2 == 0 for quote in "'\"")
+        and all(text.count(left) == text.count(right) for left, right in ("()", "[]", "{}"))
+    )
 
 
 config_flags.register_flag_parser_for_type(tuple[str, ...], _WordsParser())
@@ -119,7 +136,7 @@ def parse(argv: Sequence[str]) -> tuple[Any, pathlib.Path]:
         raise ConfigError("--config: missing. Give one, such as --config configs/quickstart.py.")
     if workdir.value is None:
         raise ConfigError("--workdir: missing. Give a folder, such as --workdir runs/quickstart.")
-    return _override(_load(config.value), overrides), pathlib.Path(workdir.value)
+    return _override(_load(config.value), overrides), expanded(workdir.value, field="--workdir")
 
 
 def _load(value: str) -> Any:

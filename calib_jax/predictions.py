@@ -6,10 +6,11 @@ import importlib
 import pathlib
 import re
 import time
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import rich
@@ -18,6 +19,7 @@ from calib_jax.calibrators.calibrator import Calibrator
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core import inputs, settings
 from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.core.paths import expanded
 from calib_jax.evaluation.api import evaluate_predictions
 from calib_jax.evaluation.posthoc import VALIDATION
 from calib_jax.evaluation.record import check_trends
@@ -29,6 +31,12 @@ from calib_jax.metrics.robustness import Trend
 from calib_jax.training.workdir import Workdir, read_json, write_json
 
 KINDS: tuple[Kind, ...] = ("logits", "probs")
+
+# What NumPy, zipfile and pyarrow raise. The header of an array is parsed as Python.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, RuntimeError),
+    *(SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -75,18 +83,18 @@ class PredictionFiles:
         """The reported files, by the names of their splits.
 
         Raises:
-            ConfigError: A name is empty, taken or used twice.
+            ConfigError: A name is empty, taken or used twice, or a path begins with no user's `~`.
         """
         paths: dict[str, pathlib.Path] = {}
         for text in self.reported.split(","):
-            name, _, path = text.strip().rpartition("=")
+            name, path = (half.strip() for half in text.rpartition("=")[::2])
             name = name or pathlib.Path(path).stem
             if not name or name == VALIDATION or name in paths:
                 raise ConfigError(
                     f"reported: got the name {name!r} in {self.reported!r}, expected distinct "
                     f"names other than {VALIDATION!r}. Set it as in test=a.npz,blurred=b.npz."
                 )
-            paths[name] = pathlib.Path(path).expanduser()
+            paths[name] = expanded(path, field="reported")
         return paths
 
     def names(self) -> tuple[str, ...]:
@@ -95,9 +103,9 @@ class PredictionFiles:
         Raises:
             ConfigError: There is no such file, or it is no text.
         """
-        path = pathlib.Path(self.class_names).expanduser()
-        if path.suffix != ".txt":
+        if pathlib.Path(self.class_names).suffix != ".txt":
             return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
+        path = expanded(self.class_names, field="class_names")
         try:
             return tuple(filter(None, map(str.strip, path.read_text("utf-8").splitlines())))
         except (OSError, UnicodeDecodeError) as error:
@@ -110,6 +118,7 @@ class PredictionFiles:
         """Raises a ConfigError for a setting of another type, or names that do not tell splits."""
         settings.check_types(self, PredictionFiles, "config")
         _, *shifts = self.paths()
+        expanded(self.calibration, field="calibration")
         self.names()
         check_trends(self.trends, shifts, where="trends")
 
@@ -130,7 +139,7 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
     files = {"": id_path} | {f"shifts.{name}.": other for name, other in others}
     held_out = None
     if config.calibration:
-        files["calibration."] = pathlib.Path(config.calibration).expanduser()
+        files["calibration."] = expanded(config.calibration, field="calibration")
         held_out = _same_kind(files["calibration."], kind)
     splits = {id_name: given, **shifts, **({VALIDATION: held_out} if held_out else {})}
     # A path alone does not tell the predictions.
@@ -186,11 +195,22 @@ def read_predictions(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.nda
         )
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file. Correct the path.")
-    try:
+    with _readable(path):
         kind, (scores, labels) = readers[path.suffix](path)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError | ConfigError):
-            raise
+    with _located({"": path}):
+        inputs.check_shapes(scores, labels, name=kind)
+        inputs.check_labels(labels, num_classes=scores.shape[1])
+    return kind, (scores, labels)
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
+    """Errors about what the file holds are DataErrors with its path."""
+    try:
+        yield
+    except (ConfigError, DataError):
+        raise
+    except _DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         if re.search("Object arrays|Python objects", reason):  # NumPy's words; no damage
             raise DataError(
@@ -198,10 +218,6 @@ def read_predictions(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.nda
                 "floats, in rows of one length, and the labels as integers."
             ) from None
         raise DataError(f"{path}: cannot be read ({reason}). Write it again.") from error
-    with _located({"": path}):
-        inputs.check_shapes(scores, labels, name=kind)
-        inputs.check_labels(labels, num_classes=scores.shape[1])
-    return kind, (scores, labels)
 
 
 @contextlib.contextmanager
@@ -235,14 +251,37 @@ def _read_npy(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
     labels = path.with_name(f"{path.stem.removesuffix(kind)}labels.npy")
     if not labels.is_file():
         raise ConfigError(f"{path}: its labels are missing, expected {labels.name} beside it.")
-    return kind, (np.load(path, mmap_mode="r"), np.load(labels))
+    return kind, (_load_npy(path, mmap_mode="r"), _load_npy(labels))
+
+
+def _load_npy(path: pathlib.Path, *, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    with _readable(path):
+        found = np.load(path, mmap_mode=mmap_mode)
+    if isinstance(found, np.ndarray):
+        return found
+    found.close()
+    raise DataError(
+        f"{path}: got the arrays of an .npz file, expected one array. Save it with numpy.save."
+    )
 
 
 def _read_npz(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
-    with np.load(path) as file:
+    with path.open("rb") as opened:  # NumPy leaves a damaged one open
+        file = np.load(opened)
+        if isinstance(file, np.ndarray):
+            raise DataError(
+                f"{path}: got one array, as in an .npy file, expected logits (or probs) and "
+                "labels. Save them with numpy.savez(path, logits=logits, labels=labels)."
+            )
         kind = _kind_of(path, file.files)
         _check_has(path, "labels", file.files)
-        return kind, (file[kind], file["labels"])
+        scores, labels = file[kind], file["labels"]
+    if not isinstance(scores, np.ndarray) or not isinstance(labels, np.ndarray):
+        raise DataError(
+            f"{path}: got files that hold no array, expected .npy files. Save them with "
+            "numpy.savez(path, logits=logits, labels=labels)."
+        )
+    return kind, (scores, labels)
 
 
 def _read_parquet(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:

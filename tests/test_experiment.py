@@ -68,6 +68,7 @@ def test_a_method_of_several_trainings_has_as_many_phases(tiny_experiment, mesh)
         ({"seeds": (1, 1)}, r"seeds: got \(1, 1\), expected distinct numbers"),
         ({"seeds": (-1,)}, r"seeds: got \(-1,\), expected distinct numbers in 0..65535"),
         ({"methods": {"pretrain": flyp()}}, r"methods: the name 'pretrain' is taken"),
+        ({"cache_dir": "~nobodyx/c"}, r"cache_dir: got '~nobodyx/c', expected the home folder"),
         ({"pretrain": None}, r"pretrained: got an empty name and no pretrain stage"),
         (
             {"methods": {"carot": carot(warmup_steps=6)}},

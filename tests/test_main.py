@@ -2,6 +2,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import sys
 
 import jax
@@ -17,6 +18,13 @@ from calib_jax.theory import Theory
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / "configs" / "quickstart.py")
 BASE = ("calib_jax", "--config", CONFIG, "--workdir", "runs/x")
+
+
+def test_the_workdir_may_begin_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse((*BASE[:3], "--workdir=~/x"))[1] == tmp_path / "x"
+    with pytest.raises(ConfigError, match="--workdir: got '~nobodyx/x', expected the home folder"):
+        parse((*BASE[:3], "--workdir=~nobodyx/x"))
 
 
 def test_overrides_reach_nested_fields():
@@ -57,6 +65,11 @@ def test_choices_are_overridden_by_their_names():
         (("image/.*,text/.*",), ("image/.*", "text/.*")),
         (("1,None",), ("1", "None")),
         (("{[]}",), ("{[]}",)),
+        (("a cat's {},a dog's {}",), ("a cat's {}", "a dog's {}")),
+        (("the cats' {}",), ("the cats' {}",)),
+        ((r"a\(,b",), (r"a\(", "b")),
+        (("'a','b,c'",), ("a", "b,c")),
+        (("'block_[0-9]{1,2}'",), ("block_[0-9]{1,2}",)),
         (("",), ()),
         (("()",), ()),
     ],
@@ -64,6 +77,13 @@ def test_choices_are_overridden_by_their_names():
 def test_words_need_no_quotes(values, expected):
     experiment, _ = parse((*BASE, *(f"--config.export.curves={value}" for value in values)))
     assert experiment.export.curves == expected
+
+
+@pytest.mark.parametrize("value", ['a,"b,c"', "a,'b'", "block_[0-9]{1,2}", "f(a,b)", "say 'a, b'"])
+def test_words_that_a_comma_cuts_are_refused(value):
+    message = rf"curves={re.escape(value)}: .*Quote each word, .* as in \"'a','b,c'\"\. Correct the"
+    with pytest.raises(ConfigError, match=message):
+        parse((*BASE, f"--config.export.curves={value}"))
 
 
 @pytest.mark.parametrize(

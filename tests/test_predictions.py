@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -205,6 +206,65 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path, monkeypatch):
         read_predictions(tmp_path / "gap.parquet")
 
 
+def test_another_format_within_is_one_line(tmp_path):
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, LOGITS)
+    np.savez(tmp_path / "both.npz", logits=LOGITS, labels=LABELS)
+    archive = (tmp_path / "both.npz").read_bytes()
+    for name in ("x_logits.npy", "y_labels.npy"):
+        (tmp_path / name).write_bytes(archive)
+    np.save(tmp_path / "x_labels.npy", LABELS)
+    np.save(tmp_path / "y_logits.npy", LOGITS)
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as packed:
+        packed.writestr("logits", "1 2")
+        packed.writestr("labels", "1")
+    for name, message in (
+        ("array.npz", r"array\.npz: got one array, .* Save them with numpy\.savez\(path, logits="),
+        ("x_logits.npy", r"x_logits\.npy: got the arrays of an .* Save it with numpy\.save\.$"),
+        ("y_logits.npy", r"y_labels\.npy: got the arrays of an .* Save it with numpy\.save\.$"),
+        ("text.npz", r"text\.npz: got files that hold no array, expected \.npy files\. Save them"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_predictions(tmp_path / name)
+
+
+@pytest.mark.parametrize("place", ["logits", "labels"])
+@pytest.mark.parametrize(("byte", "value"), [(45, b"("), (59, b"("), (21, b",")])
+def test_a_damaged_header_is_one_line(tmp_path, place, byte, value):
+    np.save(tmp_path / "x_logits.npy", LOGITS)
+    np.save(tmp_path / "x_labels.npy", LABELS)
+    damaged = bytearray((tmp_path / f"x_{place}.npy").read_bytes())
+    damaged[byte : byte + 1] = value
+    (tmp_path / f"x_{place}.npy").write_bytes(damaged)
+    message = rf"x_{place}\.npy: cannot be read \(.*Write it again"
+    with pytest.raises(DataError, match=message) as caught:
+        read_predictions(tmp_path / "x_logits.npy")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_archive_of_no_known_compression_is_one_line(tmp_path):
+    np.savez(tmp_path / "x.npz", logits=LOGITS, labels=LABELS)
+    damaged = bytearray((tmp_path / "x.npz").read_bytes())
+    damaged[damaged.index(b"PK\x01\x02") + 10] = 99
+    (tmp_path / "x.npz").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"x\.npz: cannot be read \(.*Write it again"):
+        read_predictions(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("field", ["reported", "calibration", "class_names"])
+def test_the_home_of_no_user(field):
+    config = PredictionFiles(reported="a.npz")
+    setattr(config, field, "~nobodyx/a.txt")
+    with pytest.raises(ConfigError, match=rf"^{field}: got '~nobodyx/a.txt', expected the home fo"):
+        config.validate()
+
+
+def test_a_class_name_may_begin_like_a_home():
+    config = PredictionFiles(reported="a.npz", class_names="~cat,a,b,c")
+    config.validate()
+    assert config.names() == ("~cat", "a", "b", "c")
+
+
 def test_files_that_do_not_go_together(files):
     np.savez(files / "probs.npz", probs=PROBS, labels=LABELS)
     np.savez(files / "few.npz", logits=LOGITS[:, :3], labels=LABELS % 3)
@@ -280,3 +340,5 @@ def test_names_and_paths():
         reported="clean=x/a.npz, b.npy", calibrators={"t": TemperatureScaling()}
     )
     assert config.paths() == {"clean": pathlib.Path("x/a.npz"), "b": pathlib.Path("b.npy")}
+    config = PredictionFiles(reported=" test = a.npz , b.npy ")
+    assert config.paths() == {"test": pathlib.Path("a.npz"), "b": pathlib.Path("b.npy")}

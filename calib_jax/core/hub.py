@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from calib_jax.core.errors import ConfigError
+from calib_jax.core.paths import expanded
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -24,7 +25,7 @@ def folder_of(source: str, *, field: str, patterns: Sequence[str]) -> Path:
     Raises:
         ConfigError: It is neither; or the hub cannot be reached, or does not give it.
     """
-    folder = Path(source).expanduser()
+    folder = expanded(source, field=field)
     if source and folder.is_dir():
         return folder
     if not _HUB_ID.fullmatch(source) or source.startswith(".") or folder.suffix in _WEIGHTS:

@@ -267,7 +267,8 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.S)
     box = re.search(r'viewBox="[^"]*"', svg)
     tag = f'<svg {box.group() if box else ""} role="img" aria-label="{html.escape(name)}">'
-    svg = re.sub(r"^<svg[^>]*>", tag, svg).replace("xlink:href", "href")
+    # A function: the name may hold a backslash, which a template would read.
+    svg = re.sub(r"^<svg[^>]*>", lambda _: tag, svg).replace("xlink:href", "href")
     # Single quotes around a name that has double ones.
     svg = re.sub(rf"<g id=([\"']){_TITLED}(.*?)\1>", r"<g><title>\2</title>", svg)
     used = set(re.findall(r'(?:href="|url\()#([\w-]+)', svg))

@@ -22,7 +22,7 @@ def short(results: Results) -> str:
         "half the width of a calibration error's interval, which itself lies too high. "
     )
     title = f"{100 * report_data.level(results):g} % intervals over test examples"
-    return f"<h3>{title}</h3>{table}{paragraph(text + report_selection.remark(results))}"
+    return f"<h3>{title}</h3>{table}{paragraph(text + report_selection.table_remark(results))}"
 
 
 def intervals(results: Results) -> str:
@@ -39,7 +39,7 @@ def intervals(results: Results) -> str:
         f"The number{first_seed} and its {100 * report_data.level(results):g} % percentile "
         "interval over resampled test examples. It says nothing on other seeds or models. A "
         "calibration error is biased upward, and once more in a resample: its interval lies too "
-        "high and may miss it; read the width. " + report_selection.remark(results)
+        "high and may miss it; read the width. " + report_selection.table_remark(results)
     )
     tables = _of_summary(results, first) * report_data.has_seeds(results)
     tables += _by_data_set(results, first, datasets)

@@ -27,12 +27,21 @@ def drawn(results: Mapping[str, Any]) -> dict[str, Style]:
 
 def remark(results: Mapping[str, Any]) -> str:
     """A sentence on which methods the figures leave out, or nothing."""
+    return _remark(results, "Drawn", "the tables have all")
+
+
+def table_remark(results: Mapping[str, Any]) -> str:
+    """The same below a table of the drawn methods alone."""
+    return _remark(results, "Shown", "results.json has all")
+
+
+def _remark(results: Mapping[str, Any], verb: str, where: str) -> str:
     num_methods = len(results["table"])
     if num_methods <= MAX_DRAWN:
         return ""
     return (
-        f"Drawn: {MAX_DRAWN} of {num_methods} methods, the first and the best of each column of "
-        "the results table; the tables have all."
+        f"{verb}: {MAX_DRAWN} of {num_methods} methods, the first and the best of each column of "
+        f"the results table; {where}."
     )
 
 

@@ -22,6 +22,11 @@ def test_a_folder_comes_before_a_hub_id(tmp_path, monkeypatch):
     assert hub.folder_of("org/name", field="pretrained", patterns=["*"]).samefile("org/name")
 
 
+def test_the_home_folder_of_nobody():
+    with pytest.raises(ConfigError, match="^tokenizer: got '~nobodyx/clip', expected the home fol"):
+        hub.folder_of("~nobodyx/clip", field="tokenizer", patterns=["*"])
+
+
 def test_the_hub_gives_the_folder_of_its_copy(tmp_path, monkeypatch):
     asked = {}
 

@@ -76,6 +76,12 @@ def test_unusual_names_draw_without_a_warning():
     assert "数字" in texts(svg)
 
 
+@pytest.mark.parametrize("name", [r"a\d", r"\g<1>", r"a\1"])
+def test_a_backslash_in_a_name_is_drawn_as_it_is(name):
+    svg = figures.bars(name, [name], [[Stat(0.1)]], axis=name)
+    assert ET.fromstring(svg).get("aria-label") == name and name in texts(svg)
+
+
 def test_many_bars_keep_their_labels_apart():
     groups = [f"gaussian_noise_with_severity_{i}" for i in range(25)]
     series = [[Stat(0.5, 0.1)] * 25 for _ in range(10)]

@@ -110,5 +110,15 @@ def test_a_metric_of_shifts_alone_has_a_column():
     assert cells(html) == ["50.0 [40.0, 62.5]", "–", "–", "-2.0 [-3.0, 1.0]"]
 
 
+def test_the_tables_say_that_methods_are_left_out():
+    results = results_of(RUN | {"summary_intervals": {"ood_accuracy": [0.2, 0.3]}})
+    results["table"] += [{"method": f"m{i}"} for i in range(11)]
+    for html in (report_intervals.short(results), report_intervals.intervals(results)):
+        assert "Shown: 8 of 12 methods" in html and "; results.json has all." in html
+        assert "the tables have all" not in html
+    results["table"] = results["table"][:8]
+    assert "Shown:" not in report_intervals.short(results) + report_intervals.intervals(results)
+
+
 def test_nothing_without_intervals():
     assert report_intervals.intervals(results_of({**RUN, "intervals": {}})) == ""

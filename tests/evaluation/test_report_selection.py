@@ -24,6 +24,7 @@ def test_few_methods_are_all_drawn():
     found = report_selection.drawn(make_results(8))
     assert found == {f"m{i}": style(i) for i in range(8)}
     assert report_selection.remark(make_results(8)) == ""
+    assert report_selection.table_remark(make_results(8)) == ""
 
 
 def test_of_many_the_first_and_the_best_of_each_column():
@@ -31,6 +32,9 @@ def test_of_many_the_first_and_the_best_of_each_column():
     assert list(found) == ["m0", "m1", "m2", "m3", "m16", "m17", "m18", "m19"]
     assert list(found.values()) == [style(i) for i in range(8)]
     assert report_selection.remark(make_results(20)).startswith("Drawn: 8 of 20 methods")
+    below_table = report_selection.table_remark(make_results(20))
+    assert below_table.startswith("Shown: 8 of 20 methods")
+    assert below_table.endswith("; results.json has all.")
 
 
 def test_many_without_numbers_are_still_eight():

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from jaxtyping import Int
 
 from calib_jax.core.errors import ConfigError, DataError, nearest
+from calib_jax.core.paths import expanded
 from calib_jax.data.images import Pixels, decode
 from calib_jax.data.official import command
 
@@ -255,7 +256,7 @@ class RecordSplit:
 
 
 def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetBuilder:
-    data_dirs = [data_dir.expanduser() for data_dir in data_dirs]
+    data_dirs = [expanded(data_dir, field="data_dir") for data_dir in data_dirs]
     for data_dir in data_dirs:
         folder = data_dir / split.name
         versions = [path.parent for path in folder.glob("*/features.json") if _is_prepared(path)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from calib_jax.core import hub
 from calib_jax.core.errors import ConfigError, WeightsError
+from calib_jax.core.paths import expanded
 from calib_jax.core.types import Params
 from calib_jax.models.config import ClipConfig
 from calib_jax.models.weights import files, hugging_face, open_clip, openai, positions, table
@@ -64,7 +65,7 @@ def read_model(
         ConfigError: The source is no folder, file or hub id, or the sizes make no model.
         WeightsError: A file is missing, damaged, of another kind of model, or does not fit.
     """
-    path = Path(source).expanduser()
+    path = expanded(source, field=field)
     if path.is_file():
         file, tensors = path, files.read_tensors(path)
         layout = _layout_of_file(path, tensors, activation)

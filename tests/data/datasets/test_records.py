@@ -168,3 +168,5 @@ def test_a_data_dir_at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     Named(data_dir=str(tmp_path / "data")).write()
     assert len(RecordSplit(Split(name="named"), [pathlib.Path("~/data")])) == 40
+    with pytest.raises(ConfigError, match="data_dir: got '~nobodyx/data', expected the home fold"):
+        RecordSplit(Split(name="named"), [pathlib.Path("~nobodyx/data")])

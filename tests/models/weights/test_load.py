@@ -66,6 +66,11 @@ def test_golden_models(shared, name):
     np.testing.assert_allclose(logits, expected["logits_per_image"], rtol=1e-5, atol=1e-5)
 
 
+def test_the_home_folder_of_nobody():
+    with pytest.raises(ConfigError, match="pretrained: got '~nobodyx/clip.pt', expected the home"):
+        read_model("~nobodyx/clip.pt")
+
+
 def test_old_files_of_hugging_face(folder, odd_vit, torch, assert_same):
     config, params = odd_vit
     tensors = table.store(config, params, hugging_face.rows(config))
