@@ -225,6 +225,9 @@ def test_probabilities_are_no_logits():
     shifts = {"blur": (probs, LABELS)}
     with pytest.raises(DataError, match=r"^shifts.blur.logits: got rows that are at least 0"):
         evaluate_predictions(LOGITS, LABELS, shifts=shifts, **QUIET)
+    options = {"calibrators": {"sals": SampleAdaptiveScaling()}, **QUIET}
+    with pytest.raises(DataError, match=r"^zero_shot.reported: got rows that are at least 0"):
+        evaluate_predictions(LOGITS, LABELS, zero_shot={"reported": probs}, **options)
     meant = evaluate_predictions(probs, LABELS, probs=False, **QUIET)
     assert meant["metrics"]["reported"]["mean_confidence"] < 0.5
 
@@ -341,6 +344,7 @@ def test_mistakes_are_named(error, arguments, changes, message):
         ({"calibration": LOGITS}, "calibration: got ndarray, expected a pair"),
         ({"calibrators": {"x": 3}}, "calibrators.x: got 3 of type int, expected Calibrator"),
         ({"trends": {"x": 3}}, "trends.x: got 3 of type int, expected Trend"),
+        ({"probs": "no"}, "probs: got 'no' of type str, expected"),
         ({"num_bins": 2.5}, "num_bins: got 2.5 of type float, expected int"),
         ({"num_bins": True}, "num_bins: got True of type bool, expected int"),
         ({"num_resamples": 2.5}, "num_resamples: got 2.5 of type float, expected int"),
