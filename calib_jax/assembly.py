@@ -19,7 +19,6 @@ from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
 from calib_jax.core import rngs, settings
 from calib_jax.core.errors import ConfigError, ExportError
 from calib_jax.core.linalg import normalize
-from calib_jax.core.paths import expanded
 from calib_jax.core.types import Params, Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
@@ -315,7 +314,7 @@ class Assembly:
             self._texts.tables[FINETUNE],
             mesh=self._mesh,
             batch_size=self._experiment.evaluation.batch_size,
-            cache=expanded(self._experiment.cache_dir, field="cache_dir") / "heads",
+            cache=pathlib.Path(self._experiment.cache_dir).expanduser() / "heads",
         )
 
     def _open_unknown(self, split: Split, known: tuple[str, ...]) -> ImageSplit:

@@ -97,10 +97,7 @@ class Tuning:
                 )
         budgets = {name: len(trials) for name, trials in self.trials.items()}
         if len(set(budgets.values())) > 1:
-            fewest, most = (
-                min(budgets, key=budgets.__getitem__),
-                max(budgets, key=budgets.__getitem__),
-            )
+            fewest, *_, most = sorted(budgets, key=budgets.__getitem__)
             raise ConfigError(
                 f"tuning.trials: got {budgets[fewest]} for {fewest} and {budgets[most]} for {most},"
                 " expected as many for each. Add trials: unequal budgets favour a method."

@@ -91,16 +91,8 @@ def evaluate_predictions(
     chosen = _calibrators(calibrators, splits)
     names = _names(class_names, num_classes=next(iter(splits.values())).scores.shape[1])
     outcomes = _outcomes(splits, num_bins=num_bins)
-    return _record(
-        splits,
-        outcomes,
-        chosen,
-        names,
-        trends=trends or {},
-        num_bins=num_bins,
-        num_resamples=num_resamples,
-        level=level,
-    )
+    numbers = {"num_bins": num_bins, "num_resamples": num_resamples}
+    return _record(splits, outcomes, chosen, names, trends or {}, **numbers, level=level)
 
 
 def _check_trends(trends: Any, shifts: Any) -> None:
@@ -167,8 +159,8 @@ def _record(
     outcomes: Mapping[str, Outcomes],
     chosen: Mapping[str, AnyCalibrator],
     class_names: Sequence[str],
-    *,
     trends: Mapping[str, Trend],
+    *,
     num_bins: int,
     num_resamples: int,
     level: float,

@@ -13,6 +13,9 @@ from calib_jax.core.numerics import row_blocks
 MIN_DISTINCTIVE = 3
 """Values of a row that no other row has: then an equal row is no coincidence."""
 
+MAX_PAIRS_OF_TWO = 100_000
+"""Pairs of rows of two classes, one number of 24 bits each, of which chance makes few equal."""
+
 MAX_LOOKED_AT = 10
 """Pairs of equal rows that are looked at one by one: each costs a pass over both arrays."""
 
@@ -27,9 +30,10 @@ def check_disjoint(
 
     Rows are compared in the coarsest precision of the two arrays, float32 at most. A row that each
     holds once is the same example in both if some of its values occur nowhere else
-    (`MIN_DISTINCTIVE`). What trees, roundings and two classes give may be equal by chance: of such
-    rows there must be more across the arrays than within them can explain (`_excess`), so a few
-    copies go unnoticed. Predictions of certainty prove nothing.
+    (`MIN_DISTINCTIVE`); of two classes both, with more than six decimals, and in few rows
+    (`MAX_PAIRS_OF_TWO`). What trees and roundings give may be equal by chance: of such rows there
+    must be more across the arrays than within them can explain (`_excess`), so a few copies go
+    unnoticed. Predictions of certainty prove nothing.
 
     Args:
         held_out: Logits or probabilities.
@@ -104,12 +108,23 @@ def _is_distinctive(
     """Whether enough of its largest values are in no other row of the arrays."""
     columns = np.argsort(-row, kind="stable")[:16]
     is_taken = np.zeros(len(columns), bool)
+    needed = MIN_DISTINCTIVE
+    if len(row) == 2 and len(arrays[0]) * len(arrays[1]) <= MAX_PAIRS_OF_TWO:
+        needed, is_taken = 2, _is_short(row[columns])
     for values in arrays:
         for rows in row_blocks(*values.shape):
             block = _rounded(values[rows], dtype)
             is_other = (block != row).any(axis=1)
             is_taken |= (block[is_other][:, columns] == row[columns]).any(axis=0)
-    return int((~is_taken).sum()) >= MIN_DISTINCTIVE
+    return int((~is_taken).sum()) >= needed
+
+
+def _is_short(values: np.ndarray) -> np.ndarray:
+    """Which float32 values six decimals or float16 can write."""
+    decimals = values.astype(np.float64).round(6)
+    return (np.abs(decimals - values) <= np.spacing(np.abs(values))) | (
+        _rounded(values, np.dtype(np.float16)) == values
+    )
 
 
 def _coarsest(*dtypes: np.dtype) -> np.dtype:

@@ -128,6 +128,15 @@ def test_the_excess_of_every_deal_by_hand():
     assert values[0] == pytest.approx((agreement[0] - expected) / spread)
 
 
+@pytest.mark.parametrize("kind", COARSE)
+def test_a_copy_among_few_rows_of_two_classes(kind):
+    """In full precision chance would not make it; in fewer digits it does."""
+    reported, held_out = (COARSE[kind](probabilities(300, 2, 4, seed)) for seed in (0, 1))
+    assert shared_row(held_out, reported) is None
+    held_out[7] = reported[9]
+    assert shared_row(held_out, reported) == ((7, 9) if kind == "float32" else None)
+
+
 def test_two_classes_need_more_than_a_few_equal_rows():
     """A probability of two classes is one number: float32 repeats itself."""
     reported = probabilities(500, 2, 4, 0).astype(np.float32)
