@@ -59,7 +59,7 @@ def weight_curves(results: Results) -> str:
         lines = _weight_lines(list(curve["splits"]), clean)
         figures = ""
         for key, title in (("accuracy", "accuracy, % ↑"), ("ece_15", "ECE, % ↓")):
-            svg = _weight_curve(curve, key, lines, name=f"{method}: {title}")
+            svg = _weight_curve(curve, key, lines, name=f"{method}: {title}", axis=title)
             figures += report_html.figure(svg, "", title=f"{method}: {title}") if lines else ""
         if figures:
             parts += f'{_weight_legend(lines)}<div class="figures">{figures}</div>'
@@ -196,7 +196,7 @@ def _weight_lines(splits: Sequence[str], clean: str) -> dict[str, _WeightLine]:
 
 
 def _weight_curve(
-    curve: Mapping[str, Any], key: str, lines: Mapping[str, _WeightLine], *, name: str
+    curve: Mapping[str, Any], key: str, lines: Mapping[str, _WeightLine], *, name: str, axis: str
 ) -> str:
     """A line for each of the lines over alpha."""
     alphas, splits = np.asarray(curve["alphas"], np.float64), curve["splits"]
@@ -215,7 +215,7 @@ def _weight_curve(
             )
             # Unseen, but wide enough to point at.
             axes.plot(alphas, 100 * values, linewidth=9, alpha=0, gid=report_figures.titled(title))
-        axes.set(xlabel="alpha: 0 pre-trained, 1 fine-tuned", ylabel=name.split(": ")[-1])
+        axes.set(xlabel="alpha: 0 pre-trained, 1 fine-tuned", ylabel=axis)
         report_figures.finish(axes, grid="y")
     return out["svg"]
 
