@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 
 import hypothesis
 import hypothesis.extra.numpy as arrays
@@ -423,3 +424,84 @@ def test_the_first_bad_entry_is_named_wherever_it_is(row, column, bad, label, pa
         name, where = ("labels", f"[{row}]") if is_label else ("logits", f"[{row}, {column}]")
         assert str(caught.value).startswith(f"{part}{name}: got ")
         assert f" at {where}, expected" in str(caught.value)
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(
+    rows=strategies.lists(strategies.integers(0, 299), min_size=1, max_size=5, unique=True),
+    others=strategies.permutations(range(5)),
+    part=strategies.sampled_from(["", "shifts.blur."]),
+    dtype=strategies.sampled_from([np.float16, np.float32, np.float64]),
+)
+def test_the_first_shared_example_is_named_wherever_it_is(rows, others, part, dtype):
+    held_out = HELD_OUT[0].astype(dtype)
+    splits = {"": (LOGITS, LABELS), "shifts.blur.": (LOGITS[::-1] + 1, LABELS)}
+    logits = np.array(splits[part][0])
+    for row, other in zip(rows, others, strict=False):
+        logits[row] = held_out[other]
+    splits[part] = (logits, LABELS)
+    first, match = min(zip(others, rows, strict=False))
+    message = f"calibration.logits: got in row [{first}] what {part}logits has in row [{match}], "
+    with pytest.raises(DataError, match="^" + re.escape(message)):
+        evaluate_predictions(
+            *splits[""],
+            calibration=(held_out, HELD_OUT[1]),
+            shifts={"blur": splits["shifts.blur."]},
+            **QUIET,
+        )
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(
+    row=strategies.integers(0, 299),
+    column=strategies.integers(0, 5),
+    change=strategies.floats(0.01, 10) | strategies.floats(-10, -1.01),
+    part=strategies.sampled_from(["", "calibration.", "shifts.blur."]),
+)
+def test_the_first_row_that_is_no_distribution_is_named_wherever_it_is(row, column, change, part):
+    good = {
+        "": scipy.special.softmax(LOGITS, axis=1),
+        "shifts.blur.": scipy.special.softmax(LOGITS + np.arange(6), axis=1),
+        "calibration.": scipy.special.softmax(2 * LOGITS[::-1], axis=1),
+    }
+    bad = changed(good[part], (299, 0), 7)
+    bad[row, column] += change
+    where = f"probs: got a sum of {bad[row].sum():.6g} in row [{row}], expected 1"
+    if change < 0:
+        where = f"probs: got {bad[row, column]} at [{row}, {column}], expected at least 0"
+    splits = good | {part: bad}
+    with pytest.raises(DataError, match="^" + re.escape(part + where)):
+        evaluate_predictions(
+            splits[""],
+            LABELS,
+            probs=True,
+            calibration=(splits["calibration."], LABELS),
+            shifts={"blur": (splits["shifts.blur."], LABELS)},
+            **QUIET,
+        )
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(
+    num_bins=strategies.integers(1, 20),
+    num_examples=strategies.integers(0, 20),
+    part=strategies.sampled_from(["", "calibration.", "shifts.blur."]),
+)
+def test_a_split_smaller_than_the_bins_is_named(num_bins, num_examples, part):
+    splits = {"": LOGITS, "shifts.blur.": LOGITS + 1, "calibration.": LOGITS[::-1] * 2}
+    splits = {name: logits[:20] for name, logits in splits.items()}
+    splits[part] = splits[part][:num_examples]
+    labels = {name: LABELS[: len(logits)] for name, logits in splits.items()}
+    options = {
+        "calibration": (splits["calibration."], labels["calibration."]),
+        "shifts": {"blur": (splits["shifts.blur."], labels["shifts.blur."])},
+        "calibrators": {},
+        "num_bins": num_bins,
+    }
+    if num_examples >= num_bins:
+        evaluate_predictions(splits[""], labels[""], **QUIET | options)
+        return
+    what = f"num_bins: got {num_bins} bins for {num_examples} examples"
+    message = f"^{re.escape(part)}{what if num_examples else 'logits: got 0 examples'}"
+    with pytest.raises(DataError, match=message):
+        evaluate_predictions(splits[""], labels[""], **QUIET | options)
