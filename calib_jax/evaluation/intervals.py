@@ -42,9 +42,9 @@ def parts(
 def seeded(splits: Mapping[str, Labelled], outcomes: Mapping[str, Outcomes]) -> dict[str, Labelled]:
     """The splits, each with a seed of its own, or with that of an earlier one of the same images.
 
-    One set of images under two shifts has the same labels in the same order, and within a label
-    the model tends to be right, and sure, of the same images: `MIN_CORRELATION`. Then the two are
-    resampled alike. Labels alone do not tell: two unrelated sets may be sorted by class.
+    One set of images under two shifts has the same labels in the same order, and is resampled
+    alike. In the order of the classes unrelated sets may have the same labels too: there the model
+    must also be right, and sure, of the same images within a label (`MIN_CORRELATION`).
 
     Args:
         splits: By name.
@@ -53,17 +53,25 @@ def seeded(splits: Mapping[str, Labelled], outcomes: Mapping[str, Outcomes]) -> 
     found: dict[str, Labelled] = {}
     kept: dict[str, np.ndarray] = {}
     for position, (name, split) in enumerate(splits.items()):
+        needed, in_order = MIN_CORRELATION / np.sqrt(len(split.labels)), _in_order(split.labels)
         own = _within_labels(outcomes[name], split.labels)
         same = (
             other
             for other, before in found.items()
             if np.array_equal(before.labels, split.labels)
-            and own @ kept[other] > MIN_CORRELATION / np.sqrt(len(own))
+            and (not in_order or own @ kept[other] > needed)
         )
         twin = next(same, None)
         seed = position if twin is None else found[twin].seed
         found[name], kept[name] = dataclasses.replace(split, seed=seed), own
     return found
+
+
+def _in_order(labels: np.ndarray) -> bool:
+    """Whether the classes come one after the other, or in turns."""
+    num_classes = len(np.unique(labels))
+    num_runs = 1 + int(np.count_nonzero(np.diff(labels)))
+    return num_runs == num_classes or np.array_equal(labels[num_classes:], labels[:-num_classes])
 
 
 def _within_labels(outcomes: Outcomes, labels: np.ndarray) -> np.ndarray:
