@@ -23,11 +23,11 @@ from ml_collections.config_flags import tuple_parser
 
 from calib_jax.core.errors import CalibJaxError, ConfigError, nearest
 from calib_jax.core.paths import expanded
-from calib_jax.experiment import Experiment
-from calib_jax.predictions import PredictionFiles, run_predictions
-from calib_jax.run import run
-from calib_jax.study import Study, run_study
-from calib_jax.theory import Theory, run_theory
+from calib_jax.runs.experiment import Experiment
+from calib_jax.runs.predictions import PredictionFiles, run_predictions
+from calib_jax.runs.run import run
+from calib_jax.runs.study import Study, run_study
+from calib_jax.theory.experiment import Theory, run_theory
 
 RUNNERS: dict[type, Callable[[Any, pathlib.Path], Any]] = {
     Experiment: run,

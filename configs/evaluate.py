@@ -15,9 +15,9 @@ from calib_jax.classifiers.stored import CLASSIFIER_FILE, read_head
 from calib_jax.data.datasets import cifar10, cifar10_1, cifar10_c, imagenet
 from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.evaluate import Evaluation
-from calib_jax.experiment import Experiment, Stage
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.method import Method
+from calib_jax.runs.experiment import Experiment, Stage
 from calib_jax.training.loop import Training
 
 ALONE = {

@@ -9,7 +9,7 @@ says what a file holds.
 
 from calib_jax.calibrators.ensemble import EnsembleTemperatureScaling
 from calib_jax.calibrators.temperature import TemperatureScaling
-from calib_jax.predictions import PredictionFiles
+from calib_jax.runs.predictions import PredictionFiles
 
 
 def get_config() -> PredictionFiles:

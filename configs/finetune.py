@@ -8,9 +8,9 @@ in `models/` of the workdir.
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import Source
 from calib_jax.evaluation.evaluate import Evaluation
-from calib_jax.experiment import Experiment, Stage
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.robust import carot, flyp
+from calib_jax.runs.experiment import Experiment, Stage
 from calib_jax.training.loop import Training
 
 TEMPLATES = ("a photo of a {}.", "a close-up photo of a {}.", "a cropped photo of the {}.")

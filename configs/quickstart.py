@@ -7,13 +7,13 @@ clean validation split, before the rest.
 from calib_jax.data.datasets import digits
 from calib_jax.data.pipeline import Source
 from calib_jax.evaluation.evaluate import Evaluation
-from calib_jax.experiment import Experiment, Stage, Tuning
 from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.methods.method import Method
 from calib_jax.methods.robust import carot, flyp
 from calib_jax.models import presets
+from calib_jax.runs.experiment import Experiment, Stage, Tuning
+from calib_jax.runs.variants import select
 from calib_jax.training.loop import Training
-from calib_jax.variants import select
 
 RATES = {"finetune": 3e-4, "flyp": 1e-3, "carot": 3e-4}
 """Chosen with `quickstart.py:tune` from GRID, by NLL on the clean validation split."""

@@ -36,12 +36,12 @@ from calib_jax.data.builders import record
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import Source
 from calib_jax.evaluation.evaluate import Evaluation
-from calib_jax.experiment import Experiment, Stage
 from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.methods.robust import carot, flyp
 from calib_jax.models import presets
 from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
+from calib_jax.runs.experiment import Experiment, Stage
 from calib_jax.training.loop import Training
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"

@@ -15,8 +15,8 @@ from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.sharding import make_mesh
 from calib_jax.data.datasets import pacs
-from calib_jax.experiment import Experiment
-from calib_jax.study import Study
+from calib_jax.runs.experiment import Experiment
+from calib_jax.runs.study import Study
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SIZES = {"cifar10": 50_000}

@@ -9,11 +9,11 @@ import jax
 import pytest
 
 from calib_jax.core.errors import ConfigError, TrainingError
-from calib_jax.experiment import Experiment
 from calib_jax.main import RUNNERS, main, parse
 from calib_jax.methods.baselines import zero_shot
-from calib_jax.study import Study
-from calib_jax.theory import Theory
+from calib_jax.runs.experiment import Experiment
+from calib_jax.runs.study import Study
+from calib_jax.theory.experiment import Theory
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / "configs" / "quickstart.py")
@@ -169,7 +169,7 @@ def test_a_config_imports_what_lies_beside_it(tmp_path):
             r"it beside the file, or run from the folder it is in\.$",
         ),
         (
-            "from calib_jax.study import Studdy",
+            "from calib_jax.runs.study import Studdy",
             r"\(ImportError: cannot import name 'Studdy' from .*\)\. Correct the import\.$",
         ),
         ("x = 1", r"\(KeyError: 'get_config'\)\. It must be a Python file with get_config\(\)\.$"),

@@ -1,8 +1,7 @@
 """The device mesh, and where each array of the state lives on it.
 
 Two axes: `data` splits the batch; `fsdp` splits the batch too, and the
-parameters that a rule says so. The rules are applied to the names of the whole
-state, so the optimizer's moments and the EMA teacher follow their parameters.
+parameters that a rule says so.
 """
 
 from __future__ import annotations
@@ -21,15 +20,7 @@ DATA_AXIS = "data"
 FSDP_AXIS = "fsdp"
 
 Rule = tuple[str, tuple[str | None, ...]]
-
-FSDP_RULES: tuple[Rule, ...] = (
-    (r".*/token_embedding$", (FSDP_AXIS, None)),
-    # Convolutions, whose kernels have four axes, the output channels last.
-    (r".*/(patch|conv_\d|shortcut_conv)/kernel$", (None, None, None, FSDP_AXIS)),
-    (r".*/kernel$", (None, FSDP_AXIS)),
-    (r".*", ()),
-)
-"""The first match counts; the last row replicates whatever is left (biases, norms, scalars)."""
+"""A regex on the name of a leaf, and the mesh axis that splits each of its dimensions."""
 
 
 def make_mesh(*, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -72,7 +63,7 @@ def check_batch_size(batch_size: int, mesh: Mesh, *, field: str) -> None:
         )
 
 
-def state_shardings(state: Any, mesh: Mesh, rules: Sequence[Rule] = FSDP_RULES) -> Any:
+def shardings(state: Any, mesh: Mesh, rules: Sequence[Rule]) -> Any:
     """The sharding of every leaf of an abstract state, from the first rule that matches its name.
 
     A dimension that the axis does not divide is replicated: a small model runs

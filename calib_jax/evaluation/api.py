@@ -25,7 +25,7 @@ from calib_jax.evaluation.posthoc import (
     summary_intervals,
 )
 from calib_jax.evaluation.record import check_trends, mistakes, records
-from calib_jax.evaluation.shifts import NUM_BINS, summary
+from calib_jax.evaluation.split_metrics import NUM_BINS, summary
 from calib_jax.metrics.calibration import check_num_examples
 from calib_jax.metrics.outcomes import Kind, Outcomes
 from calib_jax.metrics.robustness import Trend

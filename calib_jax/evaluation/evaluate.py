@@ -1,7 +1,6 @@
 """One trained model on every split: the record that `results.json` and the report are made of."""
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +13,12 @@ from calib_jax.core.numerics import softmax
 from calib_jax.core.types import Params, Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
+from calib_jax.data.datasets.slices import may_overlap
 from calib_jax.data.pipeline import spread
 from calib_jax.evaluation import intervals
+from calib_jax.evaluation.detection import SCORES, detection_metrics
 from calib_jax.evaluation.diagnostics import spectrum
 from calib_jax.evaluation.labelled import Labelled
-from calib_jax.evaluation.ood_detection import SCORES, detection_metrics
 from calib_jax.evaluation.posthoc import (
     TEMPERATURE,
     VALIDATION,
@@ -28,7 +28,7 @@ from calib_jax.evaluation.posthoc import (
 )
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.evaluation.record import check_trends, mistakes, records
-from calib_jax.evaluation.shifts import summary
+from calib_jax.evaluation.split_metrics import summary
 from calib_jax.metrics.outcomes import Outcomes
 from calib_jax.metrics.robustness import Trend
 
@@ -112,7 +112,7 @@ class Evaluation:
     def _validate_held_out(self) -> None:
         """Raises a ConfigError where calibrators would be fitted to what is reported."""
         for name, split in {self.id_name: self.id_split, **self.shifts}.items():
-            if self.validation is not None and _overlap(self.validation, split):
+            if self.validation is not None and may_overlap(self.validation, split):
                 raise ConfigError(
                     f"evaluation.validation: got {self.validation.name}[{self.validation.split}], "
                     f"which shares examples with {name!r}, {split.name}[{split.split}], or may. "
@@ -289,36 +289,3 @@ def _examples(
         {"index": row, "prediction": names[int(p.argmax())], "confidence": float(p.max())}
         for row, p in zip(rows.tolist(), softmax(shown.restricted()), strict=True)
     ]
-
-
-def _overlap(first: Split, second: Split) -> bool:
-    """Whether two splits share examples, or may: TFDS alone knows where 90% is among numbers."""
-    low, high = max(first.share[0], second.share[0]), min(first.share[1], second.share[1])
-    return (
-        first.name == second.name
-        and low < high
-        and any(
-            _slices_meet(one.strip(), other.strip())
-            for one in first.split.split("+")
-            for other in second.split.split("+")
-        )
-    )
-
-
-def _slices_meet(first: str, second: str) -> bool:
-    parts = [re.fullmatch(r"(.+?)(?:\[(.*):(.*)\])?", text) for text in (first, second)]
-    (base, start, stop), (other, other_start, other_stop) = (
-        part.groups(default="") if part else ("", "", "") for part in parts
-    )
-    return base == other and not _before(stop, other_start) and not _before(other_stop, start)
-
-
-def _before(stop: str, start: str) -> bool:
-    """Whether a slice with this end surely ends where one with that start begins."""
-    bounds = [re.fullmatch(r"(-?\d+)(%?)", text) for text in (stop, start)]
-    if bounds[0] is None or bounds[1] is None or bounds[0][2] != bounds[1][2]:
-        return False
-    end, begin = (int(bound[1]) for bound in (bounds[0], bounds[1]))
-    if bounds[0][2]:  # -10% is 90%
-        end, begin = (bound + 100 * (bound < 0) for bound in (end, begin))
-    return end <= begin and (end < 0) == (begin < 0)

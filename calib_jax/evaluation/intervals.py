@@ -11,9 +11,9 @@ import numpy as np
 
 from calib_jax.core.numerics import softmax
 from calib_jax.core.types import Predictions
+from calib_jax.evaluation.detection import scores
 from calib_jax.evaluation.labelled import Labelled
-from calib_jax.evaluation.ood_detection import scores
-from calib_jax.evaluation.shifts import NUM_BINS
+from calib_jax.evaluation.split_metrics import NUM_BINS
 from calib_jax.metrics import bootstrap, bootstrap_curves
 from calib_jax.metrics import bootstrap_calibration as of_calibration
 from calib_jax.metrics.bootstrap import Statistic, Values

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int, Integer, Real
 
-from calib_jax.core.restrict import relabel, restrict
-from calib_jax.evaluation.shifts import NUM_BINS, classification_metrics, finite
+from calib_jax.evaluation.restrict import relabel, restrict
+from calib_jax.evaluation.split_metrics import NUM_BINS, classification_metrics, finite
 from calib_jax.metrics.outcomes import Kind, Outcomes, of_logits, of_probs
 
 ONE_ANSWER = ("top5_accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "classwise_ece")

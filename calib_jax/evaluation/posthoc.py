@@ -24,10 +24,10 @@ from calib_jax.calibrators.conformal import (
 )
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.numerics import row_blocks
-from calib_jax.core.restrict import relabel, restrict
 from calib_jax.evaluation import intervals
 from calib_jax.evaluation.labelled import Labelled
-from calib_jax.evaluation.shifts import NUM_BINS
+from calib_jax.evaluation.restrict import relabel, restrict
+from calib_jax.evaluation.split_metrics import NUM_BINS
 from calib_jax.metrics import bootstrap
 
 VALIDATION = "validation"

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.evaluation import intervals
 from calib_jax.evaluation.labelled import Labelled
-from calib_jax.evaluation.shifts import NUM_BINS, ROBUSTNESS, reliability
+from calib_jax.evaluation.split_metrics import NUM_BINS, ROBUSTNESS, reliability
 from calib_jax.metrics import bootstrap, selective
 from calib_jax.metrics.outcomes import Outcomes
 from calib_jax.metrics.robustness import Trend, effective_robustness

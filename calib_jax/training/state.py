@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from calib_jax.core.sharding import state_shardings
 from calib_jax.core.types import Params
+from calib_jax.models.sharding_rules import state_shardings
 
 
 @jax.tree_util.register_dataclass

@@ -12,11 +12,12 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from calib_jax.core.sharding import batched, replicated, state_shardings
+from calib_jax.core.sharding import batched, replicated
 from calib_jax.core.trees import trainable_mask
 from calib_jax.core.types import Batch, Params
 from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
+from calib_jax.models.sharding_rules import state_shardings
 from calib_jax.objectives.views import Start, Tables, Views
 from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.state import TrainState

@@ -7,10 +7,10 @@ data set `imagenet_sample`: accuracy is chance, time and memory are those of a r
 from calib_jax.core.errors import ConfigError
 from calib_jax.data.datasets import imagenet
 from calib_jax.evaluation.evaluate import Evaluation
-from calib_jax.experiment import Experiment, Stage
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.method import Method
 from calib_jax.models import presets
+from calib_jax.runs.experiment import Experiment, Stage
 from calib_jax.training.loop import Training
 
 

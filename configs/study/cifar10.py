@@ -4,7 +4,7 @@ from calib_jax.data.datasets import cifar10
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import Augmentation, Source
 from calib_jax.evaluation.evaluate import Evaluation
-from calib_jax.experiment import Experiment, Export, Stage
+from calib_jax.runs.experiment import Experiment, Export, Stage
 from calib_jax.training.loop import Training
 from configs.study.methods import STEPS, methods, tuning, weight_space
 

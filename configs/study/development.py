@@ -5,13 +5,13 @@ import dataclasses
 from calib_jax.data.datasets import cifar10, pacs
 from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.evaluate import Evaluation
-from calib_jax.experiment import Experiment, Tuning
 from calib_jax.methods.baselines import pair_distilled, zero_shot
 from calib_jax.methods.method import Method
 from calib_jax.methods.ours import ours
 from calib_jax.methods.robust import flyp, tracer
 from calib_jax.objectives.spectral import CrossProjection, OrthogonalProjection
-from calib_jax.study import Study
+from calib_jax.runs.experiment import Experiment, Tuning
+from calib_jax.runs.study import Study
 from configs.study import cifar10 as on_cifar10
 from configs.study import pacs as on_pacs
 from configs.study import pretrain

@@ -3,15 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 
-from calib_jax.evaluation.combination import (
-    Combination,
-    ModelStock,
-    Soup,
-    TeacherOf,
-    Tpgm,
-    WiseFT,
-)
-from calib_jax.experiment import Tuning
 from calib_jax.methods.baselines import (
     car_ft,
     distilled,
@@ -27,6 +18,15 @@ from calib_jax.methods.probes import linear_probe, lp_ft
 from calib_jax.methods.robust import carot, dive, flyp, starft, tracer
 from calib_jax.objectives.spectral import SmallestSingularValue
 from calib_jax.optim.teacher import FrozenTeacher
+from calib_jax.runs.experiment import Tuning
+from calib_jax.weight_space.rows import (
+    Combination,
+    ModelStock,
+    Soup,
+    TeacherOf,
+    Tpgm,
+    WiseFT,
+)
 
 RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 STEPS = 72

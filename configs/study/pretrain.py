@@ -4,10 +4,10 @@ from calib_jax.data.datasets import cifar10, pacs
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import Augmentation
 from calib_jax.evaluation.evaluate import Evaluation
-from calib_jax.experiment import Experiment, Stage
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.robust import flyp
 from calib_jax.models import presets
+from calib_jax.runs.experiment import Experiment, Stage
 from calib_jax.training.loop import Training
 
 CLASS_NAMES = tuple(

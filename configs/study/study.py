@@ -4,7 +4,7 @@ Both experiments at a time, after the pre-training; on an accelerator, `--config
 `study.py:pretrain`, `study.py:cifar10` and `study.py:pacs` do one part; the last writes the report.
 """
 
-from calib_jax.study import Study
+from calib_jax.runs.study import Study
 from configs.study import cifar10, pacs, pretrain
 from configs.study.methods import ORDER
 

@@ -7,8 +7,8 @@ import pytest
 
 from calib_jax.core.types import Predictions
 from calib_jax.evaluation import intervals
+from calib_jax.evaluation.detection import SCORES
 from calib_jax.evaluation.labelled import Labelled
-from calib_jax.evaluation.ood_detection import SCORES
 from calib_jax.metrics import detection
 
 RNG = np.random.default_rng(0)

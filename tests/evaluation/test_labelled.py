@@ -5,7 +5,7 @@ import pytest
 import scipy.special
 
 from calib_jax.evaluation.labelled import Labelled
-from calib_jax.evaluation.shifts import classification_metrics
+from calib_jax.evaluation.split_metrics import classification_metrics
 
 RNG = np.random.default_rng(0)
 LOGITS = 2 * RNG.normal(size=(120, 4))

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from calib_jax.core.sharding import make_mesh, state_shardings
+from calib_jax.core.sharding import make_mesh
 from calib_jax.core.trees import leaf_names
 from calib_jax.methods.robust import carot
+from calib_jax.models.sharding_rules import state_shardings
 from calib_jax.objectives.spectral import SmallestSingularValue
 from calib_jax.optim.optimizers import make_optimizer
 from calib_jax.optim.teacher import teacher_params

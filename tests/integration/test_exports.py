@@ -15,14 +15,14 @@ from calib_jax.classifiers.stored import read_head
 from calib_jax.core.errors import ConfigError, ExportError
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
-from calib_jax.experiment import Export
 from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.methods.robust import carot
 from calib_jax.models.config import Compute
 from calib_jax.models.encoder import Encoder
 from calib_jax.models.weights.load import read_model
-from calib_jax.run import run
-from calib_jax.training.workdir import read_json
+from calib_jax.runs.experiment import Export
+from calib_jax.runs.run import run
+from calib_jax.runs.workdir import read_json
 
 EVALUATE = pathlib.Path(__file__).resolve().parents[2] / "configs" / "evaluate.py"
 

@@ -22,7 +22,7 @@ from calib_jax.data.images import decode
 from calib_jax.data.tokenizers import tokenize, word_tokenizer
 from calib_jax.models.encoder import Encoder
 from calib_jax.models.weights.export import write_model
-from calib_jax.training.workdir import read_json
+from calib_jax.runs.workdir import read_json
 
 EVALUATE = pathlib.Path(__file__).resolve().parents[2] / "configs" / "evaluate.py"
 TEMPLATE = "a photo of a {}."

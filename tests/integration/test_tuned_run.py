@@ -7,20 +7,20 @@ import jax
 import numpy as np
 import pytest
 
-from calib_jax import assembly as assembly_module
-from calib_jax import run as run_module
 from calib_jax.core.sharding import make_mesh
-from calib_jax.evaluation.combination import Soup, TeacherOf, WiseFT
 from calib_jax.evaluation.predict import Predictor
-from calib_jax.experiment import Tuning
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.compositions import averaged, born_again
 from calib_jax.methods.probes import linear_probe, lp_ft
 from calib_jax.models.weights.export import write_model
-from calib_jax.run import run
-from calib_jax.texts import read_texts
+from calib_jax.runs import assembly as assembly_module
+from calib_jax.runs import run as run_module
+from calib_jax.runs.experiment import Tuning
+from calib_jax.runs.run import run
+from calib_jax.runs.texts import read_texts
 from calib_jax.training import loop
 from calib_jax.training.loop import Training
+from calib_jax.weight_space.rows import Soup, TeacherOf, WiseFT
 
 METHODS = ["zero_shot", "linear_probe", "probe", "averaged", "born_again"]
 ROWS = ["wise_ft", "soup", "teacher"]

@@ -6,9 +6,9 @@ import pytest
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.settings import check_types
-from calib_jax.experiment import Experiment
 from calib_jax.main import parse
 from calib_jax.models.config import ClipConfig, Compute, ResNetConfig, TextConfig, VisionConfig
+from calib_jax.runs.experiment import Experiment
 
 QUICKSTART = pathlib.Path(__file__).resolve().parents[2] / "configs" / "quickstart.py"
 

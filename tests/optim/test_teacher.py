@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from calib_jax.core.errors import ConfigError
-from calib_jax.core.sharding import make_mesh, state_shardings
+from calib_jax.core.sharding import make_mesh
+from calib_jax.models.sharding_rules import state_shardings
 from calib_jax.optim.optimizers import AdamW, make_optimizer
 from calib_jax.optim.teacher import (
     EmaTeacher,

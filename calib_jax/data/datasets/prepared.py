@@ -21,7 +21,7 @@ class ImageSplit:
         description: `name[split]`, for messages.
         label_names: What the labels stand for.
         groups: For every one of them, the class of the data set that it belongs to, or -1; None
-            where predictions may be any of them (`Split.groups`). `core.restrict.restrict` makes
+            where predictions may be any of them (`Split.groups`). `evaluation.restrict.restrict` makes
             the logits of the data set's classes, `groups[labels]` their labels.
         absent: Those of them that are no class of the data set. A class that the data set declares
             is none of these, even if no image belongs to it.
@@ -130,7 +130,7 @@ class ImageSplit:
     def answers(self) -> Bool[np.ndarray, "n c"] | None:
         """Which classes are right for every example; None where the labels alone are.
 
-        A prediction is right if it is any of them: `core.restrict.relabel`.
+        A prediction is right if it is any of them: `evaluation.restrict.relabel`.
         """
         if "answers" not in self._records.features:
             return None

@@ -75,7 +75,7 @@ class Split:
         """The class of the data set that each class name belongs to, -1 for none; None: no matter.
 
         Not None, logits are restricted to the data set's classes before anything is computed from
-        them (`core.restrict`). Here None: a prediction may be any of the class names.
+        them (`evaluation.restrict`). Here None: a prediction may be any of the class names.
 
         Args:
             own_names: As in `label_map`.

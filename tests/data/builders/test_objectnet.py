@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from calib_jax.core.errors import DataError
-from calib_jax.core.restrict import restrict
 from calib_jax.data.builders import record
 from calib_jax.data.builders.archives import open_archive
 from calib_jax.data.builders.objectnet import objectnet
 from calib_jax.data.datasets import imagenet
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import RecordSplit
+from calib_jax.evaluation.restrict import restrict
 
 ROOT = "objectnet-1.0"
 TABLES = {

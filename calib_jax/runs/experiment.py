@@ -1,0 +1,349 @@
+"""The root config of a run."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from jax.sharding import Mesh
+
+from calib_jax.core.errors import ConfigError, nearest
+from calib_jax.core.paths import expanded
+from calib_jax.core.sharding import check_batch_size
+from calib_jax.data.captions import CaptionTable
+from calib_jax.data.images import RESIZES
+from calib_jax.data.pipeline import Augmentation, Source
+from calib_jax.evaluation.evaluate import Evaluation
+from calib_jax.methods.method import Method
+from calib_jax.models.config import ClipConfig, Compute
+from calib_jax.training.loop import Training
+from calib_jax.weight_space.rows import Combination, Tpgm
+
+PRETRAIN, FINETUNE = "pretrain", "finetune"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Stage:
+    """Captioned images and how long to train on them.
+
+    Attributes:
+        sources: The images and their captions; none where nothing is trained.
+        class_names: What the captions call the classes; none, which only `finetune` can have:
+            what the ID data set calls them.
+        augmentation: Random views.
+        training: Steps and batches.
+    """
+
+    sources: tuple[Source, ...] = ()
+    class_names: tuple[str, ...]
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    training: Training = dataclasses.field(default_factory=Training)
+
+    def captions(self) -> CaptionTable:
+        """Every class in every template of the sources; the bare names, where there is none."""
+        templates = dict.fromkeys(t for source in self.sources for t in source.templates)
+        return CaptionTable(self.class_names, tuple(templates) or ("{}",))
+
+
+class Phase(NamedTuple):
+    """One training.
+
+    Attributes:
+        stage: `pretrain` or `finetune`.
+        name: Of the checkpoints and the history.
+        where: The method's place in the config.
+        method: What is trained.
+    """
+
+    stage: str
+    name: str
+    where: str
+    method: Method
+
+
+@dataclasses.dataclass(kw_only=True)
+class Tuning:
+    """Hyper-parameters chosen on the validation split, as a part of the run.
+
+    Every trial is trained with the run's first seed; the one of the lowest validation metric is
+    what `methods` of that name stands for, for all seeds.
+
+    Attributes:
+        trials: For each tuned method its candidates, each under a short name; `methods` has one of
+            them.
+        metric: Of the validation split; the lowest wins, the first of equals.
+    """
+
+    trials: dict[str, dict[str, Method]]
+    metric: Literal["nll", "brier", "ece_15"] = "nll"
+
+    def validate(self, methods: dict[str, Method]) -> None:
+        """Raises a ConfigError for trials of no method, no trials, or unequal budgets."""
+        for name, trials in self.trials.items():
+            if name not in methods:
+                raise ConfigError(
+                    f"tuning.trials: got {name!r}, expected names of methods: "
+                    f"{', '.join(methods)}.{nearest(name, methods)} Correct it."
+                )
+            if not trials or not all(method.terms for method in trials.values()):
+                raise ConfigError(
+                    f"tuning.trials.{name}: got {len(trials)} trials, expected at least one, each "
+                    "of them trained. Correct it."
+                )
+            if methods[name] not in trials.values():
+                raise ConfigError(
+                    f"methods.{name}: it is none of the trials of tuning.trials.{name}, of which "
+                    "one will take its place. Change the trials, or take it out of the tuning."
+                )
+        budgets = {name: len(trials) for name, trials in self.trials.items()}
+        if len(set(budgets.values())) > 1:
+            fewest, *_, most = sorted(budgets, key=budgets.__getitem__)
+            raise ConfigError(
+                f"tuning.trials: got {budgets[fewest]} for {fewest} and {budgets[most]} for {most},"
+                " expected as many for each. Add trials: unequal budgets favour a method."
+            )
+
+
+@dataclasses.dataclass(kw_only=True)
+class Export:
+    """What the end of a run leaves for other tools, in the Hugging Face layout.
+
+    Attributes:
+        models: Every trained method's model, with its classifier.
+        teacher: The EMA teachers too.
+        wise_ft: Interpolations `(1 - a) pretrained + a finetuned` of all parameters too, the
+            classifier's own included, for these a (WiSE-FT, arXiv 2109.01903, eq. 1).
+        curves: Trained methods whose WiSE-FT models, a = 0, 0.1, ..., 1, the report plots.
+    """
+
+    models: bool = True
+    teacher: bool = False
+    wise_ft: tuple[float, ...] = ()
+    curves: tuple[str, ...] = ()
+
+    def validate(self, methods: dict[str, Method]) -> None:
+        """Raises a ConfigError for a share outside 0..1, or for what no method can give."""
+        trained = [name for name, method in methods.items() if method.terms]
+        if not all(0 <= share <= 1 for share in self.wise_ft):
+            raise ConfigError(
+                f"export.wise_ft: got {self.wise_ft}, expected numbers in 0..1. Correct them."
+            )
+        if self.teacher and not any(method.teacher for method in methods.values()):
+            raise ConfigError(
+                "export.teacher: got true, but no method has a teacher. Set it to false."
+            )
+        if self.wise_ft and not trained:
+            raise ConfigError(
+                f"export.wise_ft: got {self.wise_ft}, but no method is trained. Leave it empty."
+            )
+        for name in sorted(set(self.curves) - set(trained)):
+            raise ConfigError(
+                f"export.curves: {name!r} is no trained method.{nearest(name, trained)} Correct it."
+            )
+        folders = [folder for name in methods for folder in self.folders(name, methods[name])]
+        twice = [name for index, name in enumerate(folders) if name in folders[:index]]
+        if twice:
+            raise ConfigError(
+                f"export: two models would be written to {twice[0]!r}. Rename the method, or "
+                "remove the repeated number."
+            )
+
+    def folders(self, name: str, method: Method) -> list[str]:
+        """What the exports of a method are called."""
+        if not method.terms:
+            return []
+        suffixes = [
+            *([""] if self.models else []),
+            *(["_teacher"] if self.teacher and method.teacher else []),
+            *(f"_wise_{share}" for share in self.wise_ft),
+        ]
+        return [name + suffix for suffix in suffixes]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Experiment:
+    """Everything that a run depends on.
+
+    Attributes:
+        name: A word.
+        title: The report's headline.
+        model: The towers; None takes those of `pretrained`.
+        compute: How the towers are computed.
+        pretrained: A CLIP model: a hub id (`openai/clip-vit-base-patch16`), a folder (Hugging Face,
+            open_clip, or what a pre-training run has written) or an OpenAI file; empty: pre-train.
+        image_size: Side of the images in pixels; 0 is the model's own. For another, the position
+            embeddings of `pretrained` are interpolated.
+        activation: Of `pretrained`, where it is a file alone, which cannot tell: `quick_gelu`
+            (OpenAI's) or `gelu` (most of open_clip's); empty: what its config says, or quick_gelu.
+        tokenizer: A hub id or a folder; empty: that of `pretrained`, or, where this run
+            pre-trains, one of the words of all captions.
+        pretrain_method: How to pre-train.
+        pretrain: On what to pre-train, where `pretrained` is empty.
+        finetune: What every method is fine-tuned on, and for how long.
+        methods: By the name that the table gives them.
+        tuning: Of some methods, before the rest of the run; None: all are taken as they are.
+        weight_space: Further rows of the table: models made of the weights of the methods'.
+        evaluation: What every method is tested on.
+        seeds: Each is a whole run, pre-training included unless `pretrained` names a model.
+        data_dir: The folder of prepared TFDS data sets.
+        resize: Where images get the model's size: on the `host`, or on the `device`.
+        prepare: Functions `(data_dir, output_dir)` that write further data sets, once.
+        tuned_on: What the hyper-parameters of this config were chosen on, for the report.
+        export: What is left for other tools at the end.
+        cache_dir: Where zero-shot heads of many prompts are kept, for any run.
+        fsdp: Devices that share each parameter; 1 replicates them.
+    """
+
+    name: str
+    title: str
+    model: ClipConfig | None = None
+    compute: Compute = dataclasses.field(default_factory=Compute)
+    pretrained: str = ""
+    image_size: int = 0
+    activation: str = ""
+    tokenizer: str = ""
+    pretrain_method: Method | None = None
+    pretrain: Stage | None = None
+    finetune: Stage
+    methods: dict[str, Method]
+    tuning: Tuning | None = None
+    weight_space: dict[str, Combination] = dataclasses.field(default_factory=dict)
+    evaluation: Evaluation
+    seeds: tuple[int, ...] = (0,)
+    data_dir: str = "data"
+    resize: str = "host"
+    prepare: tuple[Callable[[pathlib.Path, pathlib.Path], None], ...] = ()
+    tuned_on: str = "nothing: defaults of the papers"
+    export: Export = dataclasses.field(default_factory=Export)
+    cache_dir: str = "~/.cache/calib_jax"
+    fsdp: int = 1
+
+    def validate(self, mesh: Mesh) -> None:
+        """Raises a ConfigError for the first setting that is out of range or missing."""
+        self.compute.validate("compute")
+        self.evaluation.validate()
+        self.export.validate(self.methods)
+        expanded(self.cache_dir, field="cache_dir")
+        if self.resize not in RESIZES:
+            raise ConfigError(
+                f"resize: got {self.resize!r}, expected {' or '.join(RESIZES)}."
+                f"{nearest(self.resize, RESIZES)} Correct it."
+            )
+        check_batch_size(self.evaluation.batch_size, mesh, field="evaluation.batch_size")
+        distinct = set(self.seeds)
+        if not distinct or len(distinct) < len(self.seeds) or not distinct <= set(range(2**16)):
+            raise ConfigError(
+                f"seeds: got {self.seeds}, expected distinct numbers in 0..65535. Correct them."
+            )
+        if PRETRAIN in self.methods:
+            raise ConfigError(f"methods: the name {PRETRAIN!r} is taken. Rename the method.")
+        if self.tuning is not None:
+            self.tuning.validate(self.methods)
+        trials = {} if self.tuning is None else self.tuning.trials
+        candidates = self.methods | {name: next(iter(t.values())) for name, t in trials.items()}
+        for name, combination in self.weight_space.items():
+            combination.validate(f"weight_space.{name}", candidates, self.seeds)
+            if isinstance(combination, Tpgm):
+                field = f"weight_space.{name}.batch_size"
+                check_batch_size(combination.batch_size, mesh, field=field)
+            if combination.num_models > 1 and not self.pretrained:
+                raise ConfigError(
+                    f"weight_space.{name}: it mixes seeds, but each of them pre-trains a model of "
+                    "its own. Name one pretrained model."
+                )
+        twice = sorted(set(self.methods) & set(self.weight_space))
+        if twice:
+            raise ConfigError(
+                f"weight_space: the name {twice[0]!r} is a method's too. Rename one of them."
+            )
+        if not self.pretrained and (self.pretrain is None or self.pretrain_method is None):
+            raise ConfigError(
+                "pretrained: got an empty name and no pretrain stage, expected one of them. "
+                "Name a model, or set pretrain and pretrain_method."
+            )
+        self._validate_model()
+        names = [phase.name for phase in self.phases()]
+        shared = [name for index, name in enumerate(names) if name in names[:index]]
+        if shared:
+            raise ConfigError(
+                f"methods: two trainings would be called {shared[0]!r} and share checkpoints. "
+                "Rename a method or a trial."
+            )
+        for phase in self.phases():
+            self._validate_phase(phase, mesh)
+
+    def _validate_phase(self, phase: Phase, mesh: Mesh) -> None:
+        method, stage, field = phase.method, self.stage(phase.stage), phase.stage
+        stage.training.validate(mesh, field=f"{field}.training")
+        stage.augmentation.validate(field=f"{field}.augmentation")
+        method.validate(phase.where, num_steps=stage.training.num_steps)
+        if not method.terms:
+            return
+        if not stage.sources:
+            raise ConfigError(
+                f"{field}.sources: got none, but {phase.where} is trained on them. Name the images."
+            )
+        needs = method.needs()
+        for number, source in enumerate(stage.sources):
+            source.validate(field=f"{field}.sources[{number}]")
+            if "captions" in needs and not source.templates:
+                term = next(n for n, t in method.terms.items() if "captions" in t.needs)
+                raise ConfigError(
+                    f"{field}.sources[{number}].templates: got none, but term {term!r} of "
+                    f"{phase.where} needs a caption for each image. Name at least one."
+                )
+            if method.cached_features and source.style is not None:
+                raise ConfigError(
+                    f"{field}.sources[{number}].style: got a style, but {phase.where} sees each "
+                    "image once, as it is. Set cached_features to false, or remove the source."
+                )
+        if needs & {"contexts", "templates"} and len(self.evaluation.templates) < 2:
+            raise ConfigError(
+                f"evaluation.templates: got {len(self.evaluation.templates)}, but {phase.where} "
+                "compares the templates of the prompts. Name at least 2."
+            )
+        if self.evaluation.validation is None:
+            raise ConfigError(
+                f"evaluation.validation: got None, but {phase.where} is trained. Name a split of "
+                "the training distribution that no number is reported on."
+            )
+
+    def _validate_model(self) -> None:
+        if self.model is not None:
+            self.model.validate()
+        elif not self.pretrained:
+            raise ConfigError(
+                "model: got None, expected the towers to pre-train. Set model=presets.vit_b16(), "
+                "or name a pre-trained model."
+            )
+        if self.image_size < 0 or (self.image_size and not self.pretrained):
+            raise ConfigError(
+                f"image_size: got {self.image_size}, expected 0, or the size at which a pretrained "
+                "model is to be used. Set model.vision.image_size where the run pre-trains."
+            )
+
+    def stage(self, name: str) -> Stage:
+        """The stage of a phase: `pretrain` or `finetune`."""
+        if name == PRETRAIN and self.pretrain is not None:
+            return self.pretrain
+        return self.finetune
+
+    def phases(self) -> list[Phase]:
+        """Every training of one seed, in order; of a tuned method, every trial."""
+        first = []
+        if not self.pretrained and self.pretrain is not None and self.pretrain_method is not None:
+            first = [Phase(PRETRAIN, PRETRAIN, "pretrain_method", self.pretrain_method)]
+        trials = {} if self.tuning is None else self.tuning.trials
+        return [
+            *first,
+            *(
+                Phase(FINETUNE, part, f"{field}.{part}", method)
+                for name, one in self.methods.items()
+                for field, phase, whole in (
+                    [("tuning.trials", f"{name}.{t}", m) for t, m in trials[name].items()]
+                    if name in trials
+                    else [("methods", name, one)]
+                )
+                for part, method in whole.parts(phase)
+            ),
+        ]

@@ -1,0 +1,329 @@
+"""Predictions of any framework, read from files, in `results.json` and a report."""
+
+import contextlib
+import dataclasses
+import importlib
+import pathlib
+import re
+import time
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import rich
+
+from calib_jax.calibrators.calibrator import Calibrator
+from calib_jax.calibrators.temperature import TemperatureScaling
+from calib_jax.core import inputs, settings
+from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.core.paths import expanded
+from calib_jax.evaluation.api import evaluate_predictions
+from calib_jax.evaluation.posthoc import VALIDATION
+from calib_jax.evaluation.record import check_trends
+from calib_jax.metrics.outcomes import Kind
+from calib_jax.metrics.robustness import Trend
+from calib_jax.report.page import write_report
+from calib_jax.report.tables import terminal_table
+from calib_jax.runs.results import collect
+from calib_jax.runs.workdir import Workdir, read_json, write_json
+
+KINDS: tuple[Kind, ...] = ("logits", "probs")
+
+# What NumPy, zipfile and pyarrow raise. The header of an array is parsed as Python.
+_DAMAGE = (
+    *(OSError, EOFError, ValueError, RuntimeError),
+    *(SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+
+
+@dataclasses.dataclass(kw_only=True)
+class PredictionFiles:
+    """Files with what one model says of its splits.
+
+    A file `x.npz` holds `labels`, and `logits` or `probs`. `x_logits.npy` (or `x_probs.npy`) lies
+    beside `x_labels.npy`, and is memory-mapped. `x.parquet` has the columns `label`, and `logits`,
+    a list in each row, or `logit_0`, `logit_1` ...; `prob` stands for `logit` there too. A path may
+    begin with `~`.
+
+    Attributes:
+        name: A word.
+        title: The report's headline.
+        model: What the report calls the model.
+        reported: `name=path` of every split, or its path alone, with commas between; the first is
+            the ID split, the others are shifts.
+        calibration: The path of the split that calibrators are fitted on, reported nowhere; empty:
+            nothing is calibrated.
+        calibrators: By name; those that need a second model's predictions are for
+            `evaluate_predictions` alone.
+        class_names: For the mistakes, with commas between, or the path of a text file with one on
+            each line; empty: numbers.
+        trends: For shifts, by name, the line of baseline models: the effective robustness beyond
+            it.
+        num_resamples: Of the bootstrap intervals; 0: none.
+        level: Of the intervals.
+    """
+
+    name: str = "predictions"
+    title: str = "Predictions"
+    model: str = "model"
+    reported: str
+    calibration: str = ""
+    calibrators: dict[str, Calibrator] = dataclasses.field(
+        default_factory=lambda: {"temperature": TemperatureScaling()}
+    )
+    class_names: str = ""
+    trends: dict[str, Trend] = dataclasses.field(default_factory=dict)
+    num_resamples: int = 1000
+    level: float = 0.95
+
+    def paths(self) -> dict[str, pathlib.Path]:
+        """The reported files, by the names of their splits.
+
+        Raises:
+            ConfigError: A name is empty, taken or used twice, or a path begins with no user's `~`.
+        """
+        paths: dict[str, pathlib.Path] = {}
+        for text in self.reported.split(","):
+            name, path = (half.strip() for half in text.rpartition("=")[::2])
+            name = name or pathlib.Path(path).stem
+            if not name or name == VALIDATION or name in paths:
+                raise ConfigError(
+                    f"reported: got the name {name!r} in {self.reported!r}, expected distinct "
+                    f"names other than {VALIDATION!r}. Set it as in test=a.npz,blurred=b.npz."
+                )
+            paths[name] = expanded(path, field="reported")
+        return paths
+
+    def names(self) -> tuple[str, ...]:
+        """The class names.
+
+        Raises:
+            ConfigError: There is no such file, or it is no text.
+        """
+        if pathlib.Path(self.class_names).suffix != ".txt":
+            return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
+        path = expanded(self.class_names, field="class_names")
+        try:
+            return tuple(filter(None, map(str.strip, path.read_text("utf-8").splitlines())))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"class_names: {path} cannot be read ({error}). Write one name on each line, or "
+                "set them as in cat,dog."
+            ) from None
+
+    def validate(self) -> None:
+        """Raises a ConfigError for a setting of another type, or names that do not tell splits."""
+        settings.check_types(self, PredictionFiles, "config")
+        _, *shifts = self.paths()
+        expanded(self.calibration, field="calibration")
+        self.names()
+        check_trends(self.trends, shifts, where="trends")
+
+
+def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, Any]:
+    """The content of `results.json`, which `path` then holds beside `report.html`.
+
+    Raises:
+        ConfigError: A file is missing or of an unknown kind, or as `evaluate_predictions`.
+        DataError: A file is damaged or lacks an array, or as `evaluate_predictions`.
+    """
+    start = time.monotonic()
+    config.validate()
+    paths = config.paths()
+    (id_name, id_path), *others = paths.items()
+    kind, given = read_predictions(id_path)
+    shifts = {name: _same_kind(other, kind) for name, other in others}
+    files = {"": id_path} | {f"shifts.{name}.": other for name, other in others}
+    held_out = None
+    if config.calibration:
+        files["calibration."] = expanded(config.calibration, field="calibration")
+        held_out = _same_kind(files["calibration."], kind)
+    splits = {id_name: given, **shifts, **({VALIDATION: held_out} if held_out else {})}
+    # A path alone does not tell the predictions.
+    checksums = {name: _checksum(*arrays) for name, arrays in splits.items()}
+    described = settings.to_dict(config) | {"predictions_crc32": checksums}
+    class_names = config.names()
+    with Workdir(path).opened(described) as workdir, _located(files):
+        record = evaluate_predictions(
+            *given,
+            name=id_name,
+            probs=True if kind == "probs" else None,
+            calibration=held_out,
+            shifts=shifts,
+            class_names=class_names or None,
+            calibrators=None if held_out is None else config.calibrators,
+            trends=config.trends,
+            num_resamples=config.num_resamples,
+            level=config.level,
+        )
+        workdir.claim(described)
+        sizes = {name: len(labels) for name, (_, labels) in splits.items()}
+        results = collect(
+            [{"method": config.model, "seed": 0, **record}],
+            {"id": id_name, "shifts": list(shifts), "near": [], "far": [], "num_examples": sizes},
+            name=config.name,
+            title=config.title,
+            class_names=class_names,
+            seeds=(0,),
+            tuned_on="",
+            config=described,
+            wall_seconds=time.monotonic() - start,
+        )
+        write_json(workdir.results, results)
+        results = read_json(workdir.results)
+        write_report(workdir.report, results, [], [])
+    rich.print(terminal_table(results))
+    rich.print(f"Report: {workdir.report}")
+    return results
+
+
+def read_predictions(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
+    """What the scores of a file are, they themselves [n c], and the labels [n].
+
+    Raises:
+        ConfigError: The file is missing or of an unknown kind, or Parquet cannot be read here.
+        DataError: It is damaged, lacks an array, or holds none of these shapes and types.
+    """
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise ConfigError(
+            f"{path}: got the suffix {path.suffix!r}, expected {', '.join(readers)}. Save the "
+            "arrays with numpy.savez(path, logits=logits, labels=labels)."
+        )
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file. Correct the path.")
+    with _readable(path):
+        kind, (scores, labels) = readers[path.suffix](path)
+    with _located({"": path}):
+        inputs.check_shapes(scores, labels, name=kind)
+        inputs.check_labels(labels, num_classes=scores.shape[1])
+    return kind, (scores, labels)
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> Iterator[None]:
+    """Errors about what the file holds are DataErrors with its path."""
+    try:
+        yield
+    except (ConfigError, DataError):
+        raise
+    except _DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        if re.search("Object arrays|Python objects", reason):  # NumPy's words; no damage
+            raise DataError(
+                f"{path}: got an array of Python objects, expected numbers. Save the scores as "
+                "floats, in rows of one length, and the labels as integers."
+            ) from None
+        raise DataError(f"{path}: cannot be read ({reason}). Write it again.") from error
+
+
+@contextlib.contextmanager
+def _located(files: Mapping[str, pathlib.Path]) -> Iterator[None]:
+    """Errors about a split begin with its file, among `files` by what they call the split."""
+    try:
+        yield
+    except DataError as error:
+        for place, path in files.items():
+            if re.match(rf"{re.escape(place)}(logits|probs|labels|num_bins): ", str(error)):
+                raise DataError(f"{path}: {error}") from None
+        raise
+
+
+def _same_kind(path: pathlib.Path, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+    found, arrays = read_predictions(path)
+    if found != kind:
+        raise DataError(f"{path}: got {found}, expected {kind} as in the first file. Convert it.")
+    return arrays
+
+
+def _checksum(scores: np.ndarray, labels: np.ndarray) -> int:
+    checksum = 0
+    for array in (scores, labels):
+        checksum = zlib.crc32(array.ravel(order="K").view(np.uint8).data, checksum)
+    return checksum
+
+
+def _read_npy(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
+    kind = _kind_of(path, [path.stem.rpartition("_")[2]])
+    labels = path.with_name(f"{path.stem.removesuffix(kind)}labels.npy")
+    if not labels.is_file():
+        raise ConfigError(f"{path}: its labels are missing, expected {labels.name} beside it.")
+    return kind, (_load_npy(path, mmap_mode="r"), _load_npy(labels))
+
+
+def _load_npy(path: pathlib.Path, *, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    with _readable(path):
+        found = np.load(path, mmap_mode=mmap_mode)
+    if isinstance(found, np.ndarray):
+        return found
+    found.close()
+    raise DataError(
+        f"{path}: got the arrays of an .npz file, expected one array. Save it with numpy.save."
+    )
+
+
+def _read_npz(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
+    with path.open("rb") as opened:  # NumPy leaves a damaged one open
+        file = np.load(opened)
+        if isinstance(file, np.ndarray):
+            raise DataError(
+                f"{path}: got one array, as in an .npy file, expected logits (or probs) and "
+                "labels. Save them with numpy.savez(path, logits=logits, labels=labels)."
+            )
+        kind = _kind_of(path, file.files)
+        _check_has(path, "labels", file.files)
+        scores, labels = file[kind], file["labels"]
+    if not isinstance(scores, np.ndarray) or not isinstance(labels, np.ndarray):
+        raise DataError(
+            f"{path}: got files that hold no array, expected .npy files. Save them with "
+            "numpy.savez(path, logits=logits, labels=labels)."
+        )
+    return kind, (scores, labels)
+
+
+def _read_parquet(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise ConfigError(
+            f"{path}: Parquet needs pyarrow, which is not there. Run: pip install pyarrow"
+        ) from None
+    table = parquet.read_table(path)
+    names = table.column_names
+    kind = _kind_of(path, [{"logit_0": "logits", "prob_0": "probs"}.get(n, n) for n in names])
+    _check_has(path, "label", names)
+    empty = [name for name in names if table.column(name).null_count]
+    if empty or not table.num_rows:
+        what = f"the column {empty[0]!r} has entries that are null" if empty else "it has no rows"
+        raise DataError(f"{path}: {what}. Write a number in every row.")
+    labels = table.column("label").to_numpy()
+    if kind in names:
+        try:
+            return kind, (np.stack(table.column(kind).to_numpy()), labels)
+        except ValueError:
+            raise DataError(
+                f"{path}: got rows of different lengths in the column {kind!r}, expected one "
+                "length. Write a number for every class in each row."
+            ) from None
+    columns = [f"{kind[:-1]}_{k}" for k in range(sum(n.startswith(f"{kind[:-1]}_") for n in names))]
+    for column in columns:
+        _check_has(path, column, names)
+    return kind, (np.stack([table.column(column).to_numpy() for column in columns], axis=1), labels)
+
+
+def _kind_of(path: pathlib.Path, names: Sequence[str]) -> Kind:
+    found: list[Kind] = [kind for kind in KINDS if kind in names]
+    if len(found) != 1:
+        raise DataError(
+            f"{path}: got {' and '.join(found) or 'neither logits nor probs'} (it has "
+            f"{', '.join(names) or 'no such name'}), expected one of them. Name it so."
+        )
+    return found[0]
+
+
+def _check_has(path: pathlib.Path, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise DataError(f"{path}: got no {name!r}, only {', '.join(names)}. Add it.")

@@ -1,0 +1,204 @@
+"""The texts and the pre-trained model of an experiment: what can be checked before any image."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import re
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Int32
+
+from calib_jax.core import rngs, settings
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.hub import folder_of
+from calib_jax.core.sharding import replicated
+from calib_jax.core.trees import trainable_mask
+from calib_jax.core.types import Params
+from calib_jax.data.captions import CaptionTable
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.tokenizers import (
+    TOKENIZER_FILES,
+    TextTokenizer,
+    check_fits,
+    read_tokenizer,
+    tokenize,
+    trimmed,
+    word_tokenizer,
+)
+from calib_jax.methods.method import Method
+from calib_jax.models.config import ClipConfig, TextConfig
+from calib_jax.models.encoder import Encoder
+from calib_jax.models.weights.load import Checkpoint, read_model
+from calib_jax.objectives.views import Tables
+from calib_jax.runs.experiment import FINETUNE, PRETRAIN, Experiment, Stage
+from calib_jax.training.loop import initial_params
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """What needs no images: checked first.
+
+    Attributes:
+        encoder: The towers.
+        tokenizer: The pre-trained model's, or one that knows the words of all captions.
+        tables: The tokenised captions and prompts of each stage, `pretrain` and `finetune`.
+        pretrained: The parameters of the model that the config names, or None where it names none.
+    """
+
+    encoder: Encoder
+    tokenizer: TextTokenizer
+    tables: dict[str, Tables]
+    pretrained: Params | None
+
+
+def with_class_names(experiment: Experiment) -> Experiment:
+    """The experiment with the class names of the ID data set, where it gives none.
+
+    Raises:
+        ConfigError: The data set cannot be opened, or has numbers for names.
+    """
+    if experiment.finetune.class_names:
+        return experiment
+    split = experiment.evaluation.id_split
+    opened = ImageSplit(split, (pathlib.Path(experiment.data_dir),), image_size=0)
+    if all(re.fullmatch(r"\d+|n\d{8}", name) for name in opened.label_names):
+        raise ConfigError(
+            f"finetune.class_names: got none, and data set {opened.description} has only numbers, "
+            f"first {opened.label_names[0]!r}. Set them in the config (for ImageNet, see "
+            "configs/imagenet)."
+        )
+    stage = dataclasses.replace(experiment.finetune, class_names=opened.label_names)
+    return dataclasses.replace(experiment, finetune=stage)
+
+
+def read_texts(experiment: Experiment, mesh: Mesh) -> Texts:
+    """The texts of every phase, and the pre-trained model.
+
+    Raises:
+        ConfigError: A word, a regex or the pre-trained model does not fit.
+    """
+    checkpoint = _read_pretrained(experiment)
+    model = experiment.model if checkpoint is None else checkpoint.config
+    if model is None:
+        raise ConfigError("model: got None. Set it, or name a pretrained model.")
+    encoder = Encoder(model, experiment.compute)
+    tokenizer = _make_tokenizer(experiment, model, checkpoint)
+    tables = _make_tables(experiment, tokenizer, model.text.context_length, mesh)
+    for phase in experiment.phases():
+        if phase.method.terms:
+            shapes = jax.eval_shape(
+                functools.partial(_initial_params, phase.method, encoder), tables[phase.stage]
+            )
+            batch_size = experiment.stage(phase.stage).training.batch_size
+            try:
+                trainable_mask(shapes, phase.method.trainable)
+                phase.method.validate_sizes(batch_size=batch_size, embed_dim=model.embed_dim)
+            except ConfigError as error:
+                raise ConfigError(f"{phase.where}.{error}") from None
+    return Texts(encoder, tokenizer, tables, None if checkpoint is None else checkpoint.params)
+
+
+def _make_tables(
+    experiment: Experiment, tokenizer: TextTokenizer, context_length: int, mesh: Mesh
+) -> dict[str, Tables]:
+    """The tokens of each stage: its own captions, and the same prompts for all."""
+    class_names = experiment.finetune.class_names
+    prompts = CaptionTable(class_names, experiment.evaluation.templates)
+    captions = {name: stage.captions() for name, stage in _trained_stages(experiment).items()}
+    # At once, so that one warning counts all that are too long.
+    distinct = dict.fromkeys(t for table in (prompts, *captions.values()) for t in table.texts())
+    rows = tokenize(tokenizer, tuple(distinct), context_length=context_length)
+    row_of = {text: number for number, text in enumerate(distinct)}
+    everywhere = replicated(mesh)
+
+    def tokens_of(table: CaptionTable) -> Int32[np.ndarray, "n t"]:
+        return trimmed(rows[[row_of[text] for text in table.texts()]], tokenizer)
+
+    class_tokens = jax.device_put(
+        tokens_of(prompts).reshape(len(class_names), len(prompts.templates), -1), everywhere
+    )
+    own = {name: tokens_of(table) for name, table in captions.items()}
+    none = np.zeros((0, class_tokens.shape[-1]), np.int32)
+    return {
+        name: Tables(
+            captions=jax.device_put(own.get(name, none), everywhere), class_tokens=class_tokens
+        )
+        for name in (PRETRAIN, FINETUNE)
+    }
+
+
+def _trained_stages(experiment: Experiment) -> dict[str, Stage]:
+    names = dict.fromkeys(phase.stage for phase in experiment.phases() if phase.method.terms)
+    return {name: experiment.stage(name) for name in names}
+
+
+def _initial_params(method: Method, encoder: Encoder, tables: Tables) -> Params:
+    return initial_params(method, encoder, encoder.init(rngs.key(0, 0, "encoder")), tables, 0)
+
+
+def _make_tokenizer(
+    experiment: Experiment, model: ClipConfig, checkpoint: Checkpoint | None
+) -> TextTokenizer:
+    if experiment.tokenizer:
+        field = "tokenizer"
+        folder = folder_of(experiment.tokenizer, field=field, patterns=TOKENIZER_FILES)
+        tokenizer = read_tokenizer(folder, field=field)
+    elif checkpoint is not None:
+        field = "pretrained"
+        tokenizer = read_tokenizer(checkpoint.folder, field=field)
+    else:
+        return _words_of_all_captions(experiment, model.text)
+    check_fits(
+        tokenizer,
+        vocab_size=model.text.vocab_size,
+        eot=tokenizer.eot if checkpoint is None else checkpoint.eot,
+        field=field,
+    )
+    return tokenizer
+
+
+def _words_of_all_captions(experiment: Experiment, text: TextConfig) -> TextTokenizer:
+    prompts = CaptionTable(experiment.finetune.class_names, experiment.evaluation.templates)
+    trained = [stage.captions() for stage in _trained_stages(experiment).values()]
+    captions = [text for table in (prompts, *trained) for text in table.texts()]
+    tokenizer = word_tokenizer(captions)
+    longest = max(len(encoding.ids) for encoding in tokenizer.backend.encode_batch(captions))
+    for name, size, what in (
+        ("vocab_size", tokenizer.vocab_size, "words of all captions"),
+        ("context_length", longest, "tokens of the longest caption"),
+    ):
+        if getattr(text, name) < size:
+            raise ConfigError(
+                f"model.text.{name}: got {getattr(text, name)}, expected at least the {size} "
+                f"{what}. Set model.text.{name}={size}."
+            )
+    return tokenizer
+
+
+def _read_pretrained(experiment: Experiment) -> Checkpoint | None:
+    if not experiment.pretrained:
+        return None
+    model = experiment.model
+    checkpoint = read_model(
+        experiment.pretrained,
+        image_size=experiment.image_size,
+        activation=experiment.activation or ("" if model is None else model.activation),
+    )
+    if model is None:
+        return checkpoint
+    expected, found = map(settings.to_dict, (model, checkpoint.config))
+    changes = [
+        change
+        for part in ("vision", "text", "embed_dim")
+        for change in settings.differences(expected[part], found[part], f"model.{part}")
+    ]
+    if changes:
+        raise ConfigError(
+            f"pretrained: {experiment.pretrained} holds another model: {'; '.join(changes)}. "
+            "Leave model out to take it from there, or choose another one."
+        )
+    return checkpoint

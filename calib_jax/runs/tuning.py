@@ -1,0 +1,86 @@
+"""Hyper-parameters chosen on the validation split, before the rest of a run."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from typing import Any
+
+import numpy as np
+
+from calib_jax.core.errors import TrainingError
+from calib_jax.evaluation.evaluate import VALIDATION
+from calib_jax.evaluation.split_metrics import classification_metrics
+from calib_jax.methods.method import Method
+from calib_jax.runs.assembly import Assembly
+from calib_jax.runs.experiment import Experiment
+from calib_jax.runs.workdir import Workdir, read_json, write_json
+
+
+def choose(
+    assembly: Assembly, experiment: Experiment, workdir: Workdir
+) -> tuple[dict[str, tuple[str, Method]], dict[str, Any]]:
+    """For every method its phase and what is trained there, and the record of the tuning.
+
+    A method without trials is its own phase. The chosen trial's phase goes on to be the method's,
+    so that its first seed is not trained twice. What is finished is kept; the checkpoints of the
+    trials that lost are not. A trial whose training breaks down has lost.
+
+    Args:
+        assembly: Trains and predicts.
+        experiment: With `tuning` or without.
+        workdir: Keeps one file a trial.
+    """
+    chosen = {name: (name, method) for name, method in experiment.methods.items()}
+    record: dict[str, Any] = {}
+    if experiment.tuning is None:
+        return chosen, record
+    metric, seed = experiment.tuning.metric, experiment.seeds[0]
+    assembly.pretrained(seed)  # or its failure would be taken for a trial's
+    for name, trials in experiment.tuning.trials.items():
+        scores = {
+            trial: _score(assembly, workdir, phase=f"{name}.{trial}", method=method, seed=seed)
+            for trial, method in trials.items()
+        }
+        best = min(scores, key=lambda trial: scores[trial][metric])
+        if not math.isfinite(scores[best][metric]):
+            raise TrainingError(
+                f"tuning.trials.{name}: every trial broke down. Lower the learning rates."
+            )
+        chosen[name] = (f"{name}.{best}", trials[best])
+        for trial, method in trials.items():
+            for phase, _ in method.parts(f"{name}.{trial}") if trial != best else ():
+                shutil.rmtree(workdir.checkpoints(phase, seed), ignore_errors=True)
+        values = {trial: score[metric] for trial, score in scores.items()}
+        record[name] = {
+            "chosen": best,
+            "metric": metric,
+            "trials": [
+                {"name": trial, "score": value if math.isfinite(value) else None}
+                for trial, value in values.items()
+            ],
+        }
+    return chosen, record
+
+
+def _score(
+    assembly: Assembly, workdir: Workdir, *, phase: str, method: Method, seed: int
+) -> dict[str, float]:
+    """The metrics of a trial on the validation split; infinite where its training broke down."""
+    path = workdir.trial(phase, seed)
+    if not path.exists():
+        try:
+            params = assembly.fit(phase, method, seed).params
+        except TrainingError as error:
+            write_json(path, {"error": str(error)})
+        else:
+            split = {VALIDATION: assembly.splits[VALIDATION]}
+            predictions = assembly.predictor(method)(params, split)[VALIDATION]
+            if np.isfinite(predictions.logits).all():
+                write_json(path, classification_metrics(predictions))
+            else:  # finite weights, but an overflow on the way to the logits
+                write_json(path, {"error": "the logits of the validation split are not finite"})
+    metrics = read_json(path)
+    return dict.fromkeys(("nll", "brier", "ece_15"), math.inf) | {
+        key: value for key, value in metrics.items() if key != "error"
+    }

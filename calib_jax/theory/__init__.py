@@ -1,0 +1,1 @@
+"""The toy experiment behind the bound, and its page."""

@@ -1,0 +1,1 @@
+"""Rows of the table that are made of trained weights."""

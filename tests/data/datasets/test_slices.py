@@ -1,0 +1,78 @@
+"""Which slices share examples, against what TFDS makes of them."""
+
+import pytest
+import tensorflow_datasets as tfds
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calib_jax.data.datasets.records import Split
+from calib_jax.data.datasets.slices import may_overlap
+
+NUM_EXAMPLES = 40
+
+
+def split(text, name="digits", share=(0.0, 1.0)):
+    return Split(name=name, split=text, share=share)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("train", "test", False),
+        ("train", "train", True),
+        ("train[:10]", "train[10:]", False),
+        ("train[:11]", "train[10:]", True),
+        ("train[:90%]", "train[-10%:]", False),
+        ("train[:91%]", "train[-10%:]", True),
+        ("train[-10:]", "train[:-10]", False),
+        ("train+test", "validation+test", True),
+        ("train[:10]+test", "train[10:]", False),
+        ("train[:10]", "train[90%:]", True),  # nobody knows without the number of examples
+    ],
+)
+def test_slices(first, second, expected):
+    assert may_overlap(split(first), split(second)) is expected
+    assert may_overlap(split(second), split(first)) is expected
+
+
+def test_other_data_sets_and_shares_stay_apart():
+    assert not may_overlap(split("train"), split("train", name="letters"))
+    low, high = split("train", share=(0.0, 0.5)), split("train", share=(0.5, 1.0))
+    assert not may_overlap(low, high) and may_overlap(low, split("train", share=(0.4, 0.6)))
+
+
+BOUND = st.one_of(
+    st.just(""),
+    st.integers(-NUM_EXAMPLES, NUM_EXAMPLES).map(str),
+    st.integers(-100, 100).map(lambda share: f"{share}%"),
+)
+
+
+@given(st.lists(BOUND, min_size=4, max_size=4))
+def test_slices_that_share_an_example_are_never_taken_for_apart(bounds):
+    first, second = (
+        f"train[{low}:{high}]" if low or high else "train" for low, high in (bounds[:2], bounds[2:])
+    )
+    lengths = tfds.core.SplitDict(
+        [
+            tfds.core.SplitInfo(
+                name="train",
+                shard_lengths=[NUM_EXAMPLES],
+                num_bytes=0,
+                filename_template=tfds.core.ShardedFileTemplate(
+                    data_dir="/", dataset_name="digits", split="train", filetype_suffix="tfrecord"
+                ),
+            )
+        ]
+    )
+
+    def rows(text):
+        return {
+            row
+            for part in lengths[text].file_instructions
+            for row in range(part.skip, part.skip + part.examples_in_shard)
+            if row < part.skip + (part.take if part.take >= 0 else NUM_EXAMPLES - part.skip)
+        }
+
+    if rows(first) & rows(second):
+        assert may_overlap(split(first), split(second))
