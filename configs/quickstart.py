@@ -11,8 +11,7 @@ from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.methods.method import Method
 from calib_jax.methods.robust import carot, flyp
 from calib_jax.models import presets
-from calib_jax.runs.experiment import Experiment, Stage, Tuning
-from calib_jax.runs.variants import select
+from calib_jax.runs.experiment import Experiment, Stage, Tuning, select
 from calib_jax.training.loop import Training
 
 RATES = {"finetune": 3e-4, "flyp": 1e-3, "carot": 3e-4}

@@ -13,7 +13,6 @@ import pytest
 from calib_jax import main
 from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError
-from calib_jax.core.sharding import make_mesh
 from calib_jax.data.datasets import pacs
 from calib_jax.runs.experiment import Experiment
 from calib_jax.runs.study import Study
@@ -47,7 +46,7 @@ def test_config_validates(path):
     if not isinstance(config, Experiment):
         config.validate()
     for experiment in experiments_of(config):
-        experiment.validate(make_mesh())
+        experiment.validate()
         assert settings.to_dict(experiment)["name"] == experiment.name
     assert len(path.read_text().splitlines()) <= 90
 
@@ -69,7 +68,7 @@ def test_variants():
     one = module.get_config("carot")
     assert one.methods == {"carot": everything.methods["carot"]}
     tune = module.get_config("tune")
-    tune.validate(make_mesh())
+    tune.validate()
     trials = tune.tuning.trials
     assert list(trials) == ["finetune", "flyp", "carot"]
     for of_method in trials.values():
@@ -127,7 +126,7 @@ def test_the_study_holds_images_out():
 def test_the_sample_of_imagenet_needs_no_weights():
     module = load(ROOT / "configs" / "imagenet" / "zero_shot.py")
     sample = module.get_config("sample")
-    sample.validate(make_mesh())
+    sample.validate()
     assert sample.pretrained == "" and sample.model is not None
     assert not any(phase.method.terms for phase in sample.phases())
     assert len(sample.finetune.class_names) == 1000

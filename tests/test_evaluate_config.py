@@ -9,7 +9,6 @@ import pytest
 from calib_jax.classifiers.exported import ExportedHead
 from calib_jax.classifiers.head import Head
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
-from calib_jax.core.sharding import make_mesh
 from calib_jax.data.datasets import imagenet
 from calib_jax.data.datasets.records import Split
 
@@ -31,7 +30,7 @@ CONFIG = pathlib.Path(__file__).resolve().parents[1] / "configs" / "evaluate.py"
 )
 def test_every_variant_validates(variant, num_shifts, num_classes):
     experiment = runpy.run_path(str(CONFIG))["get_config"](variant)
-    experiment.validate(make_mesh())
+    experiment.validate()
     assert len(experiment.evaluation.shifts) == num_shifts
     assert len(experiment.finetune.class_names) == num_classes
     assert list(experiment.methods) == ["zero_shot"]

@@ -8,7 +8,7 @@ import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from calib_jax.core.errors import ConfigError
 
@@ -49,6 +49,23 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+@runtime_checkable
+class Root(Protocol):
+    """A config that a command runs: a dataclass that knows what is wrong with itself."""
+
+    def validate(self) -> None:
+        """Raises a ConfigError for the first setting that is out of range or missing."""
+
+
+def check(config: Root) -> None:
+    """Raises a ConfigError for the first field of another type, or else out of range.
+
+    Every command begins with it: types first, so that `validate` can rely on them.
+    """
+    check_types(config, type(config), "config")
+    config.validate()
 
 
 def check_types(value: Any, hint: Any, where: str) -> None:

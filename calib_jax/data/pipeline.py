@@ -72,7 +72,12 @@ class Augmentation:
 
 
 class CaptionedImages:
-    """The concatenation of sources, as a random-access source of `(source, image, label)`."""
+    """The concatenation of sources, as a random-access source of `(source, image, label)`.
+
+    Attributes:
+        sources: In their order.
+        splits: The opened split of each.
+    """
 
     def __init__(
         self,
@@ -81,8 +86,8 @@ class CaptionedImages:
         captions: CaptionTable,
     ):
         """Takes the opened split of each source, with labels in the caption table's order."""
-        self._sources = sources
-        self._splits = splits
+        self.sources = sources
+        self.splits = splits
         self._columns = [captions.template_indices(source.templates) for source in sources]
         sizes = [source.repeats * len(s) for source, s in zip(sources, splits, strict=True)]
         self._ends = np.cumsum(sizes)
@@ -95,13 +100,13 @@ class CaptionedImages:
     def __getitem__(self, index: int) -> tuple[int, Pixels, int]:
         """The source's number, the stored pixels, the class in the caption table's order."""
         number = int(np.searchsorted(self._ends, index, side="right"))
-        split = self._splits[number]
+        split = self.splits[number]
         local = (index - (int(self._ends[number - 1]) if number else 0)) % len(split)
         return number, split.stored(local), split.label(local)
 
     def style(self, number: int) -> Style | None:
         """The style of a source."""
-        return self._sources[number].style
+        return self.sources[number].style
 
     def caption(self, number: int, label: int, rng: np.random.Generator) -> int:
         """The row of a random caption that the source allows; 0 where it has none."""

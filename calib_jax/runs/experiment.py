@@ -9,13 +9,14 @@ from jax.sharding import Mesh
 
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.paths import expanded
-from calib_jax.core.sharding import check_batch_size
+from calib_jax.core.sharding import check_batch_size, make_mesh
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.images import RESIZES
 from calib_jax.data.pipeline import Augmentation, Source
 from calib_jax.evaluation.evaluate import Evaluation
 from calib_jax.methods.method import Method
 from calib_jax.models.config import ClipConfig, Compute
+from calib_jax.runs.export import Export
 from calib_jax.training.loop import Training
 from calib_jax.weight_space.rows import Combination, Tpgm
 
@@ -105,62 +106,6 @@ class Tuning:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Export:
-    """What the end of a run leaves for other tools, in the Hugging Face layout.
-
-    Attributes:
-        models: Every trained method's model, with its classifier.
-        teacher: The EMA teachers too.
-        wise_ft: Interpolations `(1 - a) pretrained + a finetuned` of all parameters too, the
-            classifier's own included, for these a (WiSE-FT, arXiv 2109.01903, eq. 1).
-        curves: Trained methods whose WiSE-FT models, a = 0, 0.1, ..., 1, the report plots.
-    """
-
-    models: bool = True
-    teacher: bool = False
-    wise_ft: tuple[float, ...] = ()
-    curves: tuple[str, ...] = ()
-
-    def validate(self, methods: dict[str, Method]) -> None:
-        """Raises a ConfigError for a share outside 0..1, or for what no method can give."""
-        trained = [name for name, method in methods.items() if method.terms]
-        if not all(0 <= share <= 1 for share in self.wise_ft):
-            raise ConfigError(
-                f"export.wise_ft: got {self.wise_ft}, expected numbers in 0..1. Correct them."
-            )
-        if self.teacher and not any(method.teacher for method in methods.values()):
-            raise ConfigError(
-                "export.teacher: got true, but no method has a teacher. Set it to false."
-            )
-        if self.wise_ft and not trained:
-            raise ConfigError(
-                f"export.wise_ft: got {self.wise_ft}, but no method is trained. Leave it empty."
-            )
-        for name in sorted(set(self.curves) - set(trained)):
-            raise ConfigError(
-                f"export.curves: {name!r} is no trained method.{nearest(name, trained)} Correct it."
-            )
-        folders = [folder for name in methods for folder in self.folders(name, methods[name])]
-        twice = [name for index, name in enumerate(folders) if name in folders[:index]]
-        if twice:
-            raise ConfigError(
-                f"export: two models would be written to {twice[0]!r}. Rename the method, or "
-                "remove the repeated number."
-            )
-
-    def folders(self, name: str, method: Method) -> list[str]:
-        """What the exports of a method are called."""
-        if not method.terms:
-            return []
-        suffixes = [
-            *([""] if self.models else []),
-            *(["_teacher"] if self.teacher and method.teacher else []),
-            *(f"_wise_{share}" for share in self.wise_ft),
-        ]
-        return [name + suffix for suffix in suffixes]
-
-
-@dataclasses.dataclass(kw_only=True)
 class Experiment:
     """Everything that a run depends on.
 
@@ -218,8 +163,9 @@ class Experiment:
     cache_dir: str = "~/.cache/calib_jax"
     fsdp: int = 1
 
-    def validate(self, mesh: Mesh) -> None:
+    def validate(self) -> None:
         """Raises a ConfigError for the first setting that is out of range or missing."""
+        mesh = make_mesh(fsdp=self.fsdp)
         self.compute.validate("compute")
         self.evaluation.validate()
         self.export.validate(self.methods)
@@ -347,3 +293,41 @@ class Experiment:
                 for part, method in whole.parts(phase)
             ),
         ]
+
+
+def select(experiment: Experiment, variant: str, tuning: Tuning) -> Experiment:
+    """The experiment that `config.py:variant` stands for.
+
+    Args:
+        experiment: With all its methods: what the empty variant gives.
+        variant: A method's name, for that method alone; or `tune`, for all after the tuning.
+        tuning: Of `tune`.
+
+    Raises:
+        ConfigError: An unknown variant.
+    """
+    if not variant:
+        return experiment
+    if variant in experiment.methods:
+        return _alone(experiment, variant)
+    if variant != "tune":
+        known = ("tune", *experiment.methods)
+        raise ConfigError(
+            f"--config: got variant {variant!r}, expected one of {', '.join(known)}."
+            f"{nearest(variant, known)} Correct what follows the colon."
+        )
+    return dataclasses.replace(experiment, name=f"{experiment.name}_tune", tuning=tuning)
+
+
+def _alone(experiment: Experiment, name: str) -> Experiment:
+    """One method, its own trials and the rows made of it."""
+    tuning = experiment.tuning
+    if tuning is not None:
+        trials = {key: value for key, value in tuning.trials.items() if key == name}
+        tuning = dataclasses.replace(tuning, trials=trials) if trials else None
+    return dataclasses.replace(
+        experiment,
+        methods={name: experiment.methods[name]},
+        tuning=tuning,
+        weight_space={k: row for k, row in experiment.weight_space.items() if row.of == name},
+    )

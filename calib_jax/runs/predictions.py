@@ -116,7 +116,6 @@ class PredictionFiles:
 
     def validate(self) -> None:
         """Raises a ConfigError for a setting of another type, or names that do not tell splits."""
-        settings.check_types(self, PredictionFiles, "config")
         _, *shifts = self.paths()
         expanded(self.calibration, field="calibration")
         self.names()
@@ -131,7 +130,7 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
         DataError: A file is damaged or lacks an array, or as `evaluate_predictions`.
     """
     start = time.monotonic()
-    config.validate()
+    settings.check(config)
     paths = config.paths()
     (id_name, id_path), *others = paths.items()
     kind, given = read_predictions(id_path)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import time
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,21 +13,18 @@ import rich
 
 from calib_jax.core import settings
 from calib_jax.core.sharding import make_mesh
-from calib_jax.core.trees import interpolate
-from calib_jax.core.types import Params
-from calib_jax.evaluation.evaluate import evaluate
-from calib_jax.methods.method import Method
 from calib_jax.report.page import write_report
 from calib_jax.report.tables import terminal_table
-from calib_jax.runs.assembly import Assembly
-from calib_jax.runs.experiment import PRETRAIN, Experiment, Export
+from calib_jax.runs.experiment import PRETRAIN, Experiment
+from calib_jax.runs.export import Exporter
+from calib_jax.runs.features import Features
 from calib_jax.runs.results import collect, datasets_of, example_images
+from calib_jax.runs.rows import Rows
+from calib_jax.runs.splits import Splits
 from calib_jax.runs.texts import Texts, read_texts, with_class_names
+from calib_jax.runs.trainer import Trainer
 from calib_jax.runs.tuning import choose
 from calib_jax.runs.workdir import Workdir, read_json, write_json
-from calib_jax.training.loop import Fitted
-from calib_jax.weight_space.curves import curve
-from calib_jax.weight_space.rows import Fit
 
 # What can be changed without making another run of it.
 _NO_PART_OF_IT = ("cache_dir", "export")
@@ -47,9 +42,8 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         CalibJaxError: A training failed, or a file is damaged.
     """
     start = time.monotonic()
-    settings.check_types(experiment, Experiment, "config")
+    settings.check(experiment)
     mesh = make_mesh(fsdp=experiment.fsdp)
-    experiment.validate(mesh)
     experiment = with_class_names(experiment)
     texts = read_texts(experiment, mesh)
     config = _described(experiment, texts)
@@ -57,20 +51,26 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     with Workdir(path).opened(identity) as workdir:
         for prepare in experiment.prepare:
             prepare(pathlib.Path(experiment.data_dir), workdir.data)
-        assembly = Assembly(experiment, texts, workdir, mesh)
+        # What this run has prepared comes before a namesake that was there already.
+        folders = (workdir.data, pathlib.Path(experiment.data_dir))
+        image_size = texts.encoder.config.vision.image_size
+        splits = Splits(experiment, folders, image_size=image_size)
+        features = Features(experiment, texts, splits, mesh)
+        exporter = Exporter(texts.encoder, texts.tokenizer, experiment.finetune.class_names)
+        trainer = Trainer(experiment, texts, splits, features, exporter, workdir, mesh)
         workdir.claim(identity)
         names = (*experiment.methods, *experiment.weight_space)
         cells = [(name, seed) for seed in experiment.seeds for name in names]
         is_finished = workdir.results.exists() and all(
             workdir.evaluation(*cell).exists() for cell in cells
         )
-        chosen, tuning = choose(assembly, experiment, workdir)
-        bench = _Bench(assembly, experiment, workdir, chosen)
-        runs = [bench.record(name, seed) for name, seed in cells]
+        chosen, tuning = choose(trainer, features)
+        rows = Rows(trainer, features, splits, exporter, chosen)
+        runs = [rows.record(name, seed) for name, seed in cells]
         if not is_finished:
             results = collect(
                 runs,
-                datasets_of(experiment.evaluation, assembly.splits),
+                datasets_of(experiment.evaluation, splits.evaluated),
                 name=experiment.name,
                 title=experiment.title,
                 class_names=experiment.finetune.class_names,
@@ -83,10 +83,10 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
             )
             write_json(workdir.results, results)
         # As written: a later look at a finished run keeps its date, machine and duration.
-        results = _with_curves(read_json(workdir.results), bench)
-        examples = example_images(runs, assembly.splits, experiment.seeds[0])
+        results = _with_curves(read_json(workdir.results), rows)
+        examples = example_images(runs, splits.evaluated, experiment.seeds[0])
         names_of = {phase: name for name, (phase, _) in chosen.items()}
-        history = _of_methods(assembly.history.rows(), names_of)
+        history = _of_methods(trainer.history.rows(), names_of)
         write_report(workdir.report, results, history, examples)
     rich.print(terminal_table(results))
     rich.print(f"Report: {workdir.report}")
@@ -95,12 +95,12 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     return results
 
 
-def _with_curves(results: dict[str, Any], bench: _Bench) -> dict[str, Any]:
+def _with_curves(results: dict[str, Any], rows: Rows) -> dict[str, Any]:
     """The results, and what is asked for over alpha."""
-    curves = {name: bench.curve(name) for name in bench.experiment.export.curves}
+    curves = {name: rows.curve(name) for name in rows.experiment.export.curves}
     if curves and results.get("curves") != curves:
         results = results | {"curves": curves}
-        write_json(bench.workdir.results, results)
+        write_json(rows.workdir.results, results)
     return results
 
 
@@ -119,105 +119,3 @@ def _described(experiment: Experiment, texts: Texts) -> dict[str, Any]:
             checksum = zlib.crc32(np.ascontiguousarray(leaf).data, checksum)
         config["pretrained_weights_crc32"] = checksum
     return config
-
-
-@dataclasses.dataclass(frozen=True)
-class _Bench:
-    """Makes the cells of the table: what is finished is read, the rest is trained and tested."""
-
-    assembly: Assembly
-    experiment: Experiment
-    workdir: Workdir
-    chosen: dict[str, tuple[str, Method]]
-
-    def record(self, name: str, seed: int) -> dict[str, Any]:
-        """What `results.json` holds of one row of the table and seed."""
-        if name in self.experiment.weight_space:
-            return self._combined(name, seed)
-        path = self.workdir.evaluation(name, seed)
-        phase, method = self.chosen[name]
-        export = self.experiment.export
-        folders = [self.workdir.model(folder, seed) for folder in export.folders(name, method)]
-        if path.exists() and all(folder.exists() for folder in folders):
-            return read_json(path)
-        fitted = self.assembly.fit(phase, method, seed)
-        if not path.exists():
-            spent: dict[str, Any] = {
-                "num_steps": fitted.num_steps,
-                "train_seconds": fitted.train_seconds,
-            }
-            if fitted.chosen:
-                spent["chosen"] = fitted.chosen
-            self._write(name, seed, method, fitted.params, spent)
-        if folders:
-            for folder, params in zip(folders, _exported(fitted, export), strict=True):
-                if not folder.exists():
-                    self.assembly.export(folder, method, params)
-        return read_json(path)
-
-    def curve(self, name: str) -> dict[str, Any]:
-        """What WiSE-FT makes of a trained method on every reported split, for the first seed."""
-        seed = self.experiment.seeds[0]
-        path = self.workdir.curve(name, seed)
-        if not path.exists():
-            phase, method = self.chosen[name]
-            fitted = self.assembly.fit(phase, method, seed)
-            evaluation = self.experiment.evaluation
-            reported = (evaluation.id_name, *evaluation.shifts)
-            found = curve(
-                self.assembly.predictor(method),
-                fitted.start,
-                fitted.params,
-                {split: self.assembly.splits[split] for split in reported},
-                bar=f"curve {name}",
-            )
-            write_json(path, found)
-        return read_json(path)
-
-    def _combined(self, name: str, seed: int) -> dict[str, Any]:
-        path = self.workdir.evaluation(name, seed)
-        if not path.exists():
-            combination, seeds = self.experiment.weight_space[name], self.experiment.seeds
-            phase, method = self.chosen[combination.of]
-            first = seeds.index(seed)
-            members = [seeds[(first + k) % len(seeds)] for k in range(combination.num_models)]
-            fits = [self.assembly.fit(phase, method, member) for member in members]
-            began = time.monotonic()
-            found = combination(
-                fits[0].start,
-                [Fit(fitted.params, fitted.teacher) for fitted in fits],
-                self.assembly.held_out(method),
-            )
-            spent = {
-                "num_steps": 0,
-                "train_seconds": time.monotonic() - began,
-                "combination": {"of": combination.of, "seeds": members, **found.chosen},
-            }
-            self._write(name, seed, method, found.params, spent)
-        return read_json(path)
-
-    def _write(
-        self, name: str, seed: int, method: Method, params: Params, spent: dict[str, Any]
-    ) -> None:
-        evaluation = self.experiment.evaluation
-        found = evaluate(
-            self.assembly.predictor(method),
-            params,
-            self.assembly.splits,
-            evaluation,
-            self.experiment.finetune.class_names,
-            zero_shot=self.assembly.zero_shot(seed) if evaluation.needs_zero_shot() else None,
-            bar=f"evaluate {name}",
-        )
-        record = {"method": name, "seed": seed, **spent, **found}
-        write_json(self.workdir.evaluation(name, seed), record)
-
-
-def _exported(fitted: Fitted, export: Export) -> Iterator[Params]:
-    """The models of `export.folders`, one at a time: each may be large."""
-    if export.models:
-        yield fitted.params
-    if export.teacher and fitted.teacher is not None:
-        yield fitted.teacher
-    for share in export.wise_ft:
-        yield interpolate(fitted.start, fitted.params, share)

@@ -13,7 +13,6 @@ import rich
 
 from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError, nearest
-from calib_jax.core.sharding import make_mesh
 from calib_jax.report.study import study_markdown, write_study
 from calib_jax.runs.experiment import Experiment
 from calib_jax.runs.run import run
@@ -51,7 +50,6 @@ class Study:
 
     def validate(self) -> None:
         """Raises a ConfigError for the first setting that is out of range or missing."""
-        settings.check_types(self, Study, "config")
         if not self.experiments or _PRETRAIN in self.experiments:
             raise ConfigError(
                 f"experiments: got {', '.join(self.experiments) or 'none'}, expected at least one, "
@@ -118,8 +116,7 @@ def run_study(study: Study, path: pathlib.Path) -> dict[str, Any]:
         ConfigError: Before anything expensive.
         CalibJaxError: As `run`.
     """
-    study.validate()
-    mesh = make_mesh()
+    settings.check(study)
     folder = path / _PRETRAIN
     model = folder / "pretrained" / f"seed_{study.pretrain.seeds[0]}"
     experiments = {
@@ -127,7 +124,7 @@ def run_study(study: Study, path: pathlib.Path) -> dict[str, Any]:
         for name, experiment in study.experiments.items()
     }
     for experiment in experiments.values():
-        experiment.validate(mesh)
+        settings.check(experiment)
     # Also where it is finished: a model of another config would be refused here.
     run(dataclasses.replace(study.pretrain, data_dir=study.data_dir), folder)
     chosen = {k: v for k, v in experiments.items() if k == (study.only or k)}

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 
 from calib_jax.core.errors import TrainingError
-from calib_jax.evaluation.evaluate import VALIDATION
 from calib_jax.evaluation.split_metrics import classification_metrics
 from calib_jax.methods.method import Method
-from calib_jax.runs.assembly import Assembly
-from calib_jax.runs.experiment import Experiment
-from calib_jax.runs.workdir import Workdir, read_json, write_json
+from calib_jax.runs.features import Features
+from calib_jax.runs.trainer import Trainer
+from calib_jax.runs.workdir import read_json, write_json
 
 
 def choose(
-    assembly: Assembly, experiment: Experiment, workdir: Workdir
+    trainer: Trainer, features: Features
 ) -> tuple[dict[str, tuple[str, Method]], dict[str, Any]]:
     """For every method its phase and what is trained there, and the record of the tuning.
 
@@ -27,19 +26,19 @@ def choose(
     trials that lost are not. A trial whose training breaks down has lost.
 
     Args:
-        assembly: Trains and predicts.
-        experiment: With `tuning` or without.
-        workdir: Keeps one file a trial.
+        trainer: Trains; its experiment has the trials, its workdir keeps one file for each.
+        features: Predicts.
     """
+    experiment, workdir = trainer.experiment, trainer.workdir
     chosen = {name: (name, method) for name, method in experiment.methods.items()}
     record: dict[str, Any] = {}
     if experiment.tuning is None:
         return chosen, record
     metric, seed = experiment.tuning.metric, experiment.seeds[0]
-    assembly.pretrained(seed)  # or its failure would be taken for a trial's
+    trainer.pretrained(seed)  # or its failure would be taken for a trial's
     for name, trials in experiment.tuning.trials.items():
         scores = {
-            trial: _score(assembly, workdir, phase=f"{name}.{trial}", method=method, seed=seed)
+            trial: _score(trainer, features, phase=f"{name}.{trial}", method=method, seed=seed)
             for trial, method in trials.items()
         }
         best = min(scores, key=lambda trial: scores[trial][metric])
@@ -64,18 +63,17 @@ def choose(
 
 
 def _score(
-    assembly: Assembly, workdir: Workdir, *, phase: str, method: Method, seed: int
+    trainer: Trainer, features: Features, *, phase: str, method: Method, seed: int
 ) -> dict[str, float]:
     """The metrics of a trial on the validation split; infinite where its training broke down."""
-    path = workdir.trial(phase, seed)
+    path = trainer.workdir.trial(phase, seed)
     if not path.exists():
         try:
-            params = assembly.fit(phase, method, seed).params
+            params = trainer.fit(phase, method, seed).params
         except TrainingError as error:
             write_json(path, {"error": str(error)})
         else:
-            split = {VALIDATION: assembly.splits[VALIDATION]}
-            predictions = assembly.predictor(method)(params, split)[VALIDATION]
+            predictions = features.validation(method, params)
             if np.isfinite(predictions.logits).all():
                 write_json(path, classification_metrics(predictions))
             else:  # finite weights, but an overflow on the way to the logits

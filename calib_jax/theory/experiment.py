@@ -137,8 +137,7 @@ def run_theory(theory: Theory, path: pathlib.Path) -> dict[str, Any]:
         TrainingError: As `run_seed`.
     """
     start = time.monotonic()
-    settings.check_types(theory, Theory, "config")
-    theory.validate()
+    settings.check(theory)
     config = settings.to_dict(theory)
     with Workdir(path).opened(config) as workdir:
         workdir.claim(config)

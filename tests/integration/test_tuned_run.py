@@ -13,8 +13,8 @@ from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.compositions import averaged, born_again
 from calib_jax.methods.probes import linear_probe, lp_ft
 from calib_jax.models.weights.export import write_model
-from calib_jax.runs import assembly as assembly_module
 from calib_jax.runs import run as run_module
+from calib_jax.runs import trainer as trainer_module
 from calib_jax.runs.experiment import Tuning
 from calib_jax.runs.run import run
 from calib_jax.runs.texts import read_texts
@@ -91,7 +91,7 @@ class Seen:
         self.fits, self.trained, self.num_feature_passes = {}, [], 0
 
     def patch(self, monkeypatch):
-        fit, make_batches, predict = assembly_module.fit, loop._opened, Predictor.__call__
+        fit, make_batches, predict = trainer_module.fit, loop._opened, Predictor.__call__
 
         def watched(method, encoder, params, tables, **rest):
             key = (rest["logbook"].name, rest["logbook"].seed)
@@ -108,7 +108,7 @@ class Seen:
             self.num_feature_passes += rest.get("bar") == "features"
             return predict(predictor, params, splits, **rest)
 
-        monkeypatch.setattr(assembly_module, "fit", watched)
+        monkeypatch.setattr(trainer_module, "fit", watched)
         monkeypatch.setattr(loop, "_opened", opened)
         monkeypatch.setattr(Predictor, "__call__", counted)
 

@@ -3,7 +3,6 @@ import dataclasses
 import pytest
 
 from calib_jax.core.errors import ConfigError
-from calib_jax.core.sharding import make_mesh
 from calib_jax.data.pipeline import Source
 from calib_jax.methods.baselines import car_ft, finetune, zero_shot
 from calib_jax.methods.compositions import born_again
@@ -14,14 +13,9 @@ from calib_jax.runs.experiment import Export, Phase, Stage, Tuning
 from calib_jax.weight_space.rows import Soup, TeacherOf, WiseFT
 
 
-@pytest.fixture(scope="module")
-def mesh():
-    return make_mesh()
-
-
-def test_a_good_config_passes(tiny_experiment, mesh):
+def test_a_good_config_passes(tiny_experiment):
     experiment = tiny_experiment()
-    experiment.validate(mesh)
+    experiment.validate()
     methods = experiment.methods
     assert experiment.phases() == [
         Phase("pretrain", "pretrain", "pretrain_method", experiment.pretrain_method),
@@ -45,12 +39,12 @@ def test_captions_without_templates_are_the_bare_names():
     assert Stage(class_names=("red", "green")).captions().texts() == ["red", "green"]
 
 
-def test_a_method_of_several_trainings_has_as_many_phases(tiny_experiment, mesh):
+def test_a_method_of_several_trainings_has_as_many_phases(tiny_experiment):
     of = finetune(warmup_steps=1)
     methods = {"lp_ft": lp_ft(warmup_steps=1), "again": born_again(of)}
     trials = {"again": {"slow": born_again(of), "once": of}}
     experiment = tiny_experiment(methods=methods, tuning=Tuning(trials=trials))
-    experiment.validate(mesh)
+    experiment.validate()
     lp, slow = methods["lp_ft"], trials["again"]["slow"]
     assert [phase[1:] for phase in experiment.phases()[1:]] == [
         ("lp_ft.warm_start", "methods.lp_ft.warm_start", lp.warm_start),
@@ -76,12 +70,12 @@ def test_a_method_of_several_trainings_has_as_many_phases(tiny_experiment, mesh)
         ),
     ],
 )
-def test_mistakes(tiny_experiment, mesh, changes, message):
+def test_mistakes(tiny_experiment, changes, message):
     experiment = tiny_experiment()
     for name, value in changes.items():  # past the constructor's run-time check, as a user would
         setattr(experiment, name, value)
     with pytest.raises(ConfigError, match=message):
-        experiment.validate(mesh)
+        experiment.validate()
 
 
 @pytest.mark.parametrize(
@@ -100,23 +94,23 @@ def test_mistakes(tiny_experiment, mesh, changes, message):
         (Export(teacher=True), r"two models would be written to 'carot_teacher'"),
     ],
 )
-def test_exports_that_cannot_be(tiny_experiment, mesh, export, message):
+def test_exports_that_cannot_be(tiny_experiment, export, message):
     experiment = tiny_experiment(export=export)
     experiment.methods["carot_teacher"] = experiment.methods["finetune"]
     with pytest.raises(ConfigError, match=message):
-        experiment.validate(mesh)
+        experiment.validate()
 
 
-def test_exports_that_nothing_could_give(tiny_experiment, mesh):
+def test_exports_that_nothing_could_give(tiny_experiment):
     untrained = {"zero_shot": zero_shot()}
     experiment = tiny_experiment(methods=untrained, export=Export(wise_ft=(0.5,)))
     with pytest.raises(ConfigError, match=r"export.wise_ft: got \(0.5,\), but no method is train"):
-        experiment.validate(mesh)
+        experiment.validate()
     experiment = tiny_experiment(
         methods={"flyp": flyp(warmup_steps=1)}, export=Export(teacher=True)
     )
     with pytest.raises(ConfigError, match=r"export.teacher: got true, but no method has a teacher"):
-        experiment.validate(mesh)
+        experiment.validate()
 
 
 def test_what_exports_are_called():
@@ -140,43 +134,43 @@ def test_what_exports_are_called():
         ({"compute": Compute(dtype="float16")}, r"compute.dtype: got 'float16', expected one of"),
     ],
 )
-def test_mistakes_about_the_model(tiny_experiment, mesh, changes, message):
+def test_mistakes_about_the_model(tiny_experiment, changes, message):
     with pytest.raises(ConfigError, match=message):
-        tiny_experiment(**changes).validate(mesh)
+        tiny_experiment(**changes).validate()
 
 
-def test_contexts_are_templates(tiny_experiment, mesh):
+def test_contexts_are_templates(tiny_experiment):
     methods = {"car_ft": car_ft(warmup_steps=1)}
     experiment = tiny_experiment(methods=methods)
     message = r"evaluation.templates: got 1, but methods.car_ft compares the templates"
     with pytest.raises(ConfigError, match=message):
-        experiment.validate(mesh)
+        experiment.validate()
     experiment.evaluation.templates = ("a photo of {}.", "a picture of {}.")
-    experiment.validate(mesh)
+    experiment.validate()
 
 
-def test_what_a_training_needs(tiny_experiment, mesh):
+def test_what_a_training_needs(tiny_experiment):
     experiment = tiny_experiment()
     experiment.finetune.sources = ()
     message = r"finetune.sources: got none, but methods.finetune is trained on them"
     with pytest.raises(ConfigError, match=message):
-        experiment.validate(mesh)
+        experiment.validate()
     experiment = tiny_experiment()
     experiment.evaluation.validation = None
     message = r"evaluation.validation: got None, but pretrain_method is trained"
     with pytest.raises(ConfigError, match=message):
-        experiment.validate(mesh)
+        experiment.validate()
 
 
-def test_augmentation_and_lengths_are_checked(tiny_experiment, mesh):
+def test_augmentation_and_lengths_are_checked(tiny_experiment):
     experiment = tiny_experiment()
     experiment.finetune.augmentation.crop_scale = (0.9, 1.5)
     with pytest.raises(ConfigError, match=r"^finetune.augmentation.crop_scale: got \(0.9, 1.5\)"):
-        experiment.validate(mesh)
+        experiment.validate()
     experiment = tiny_experiment()
     experiment.pretrain.training.log_every = 0
     with pytest.raises(ConfigError, match=r"pretrain.training.log_every: got 0, expected at least"):
-        experiment.validate(mesh)
+        experiment.validate()
 
 
 @pytest.mark.parametrize(
@@ -205,15 +199,15 @@ def test_augmentation_and_lengths_are_checked(tiny_experiment, mesh):
         ),
     ],
 )
-def test_mistakes_about_the_tuning(tiny_experiment, mesh, trials, message):
+def test_mistakes_about_the_tuning(tiny_experiment, trials, message):
     experiment = tiny_experiment(tuning=Tuning(trials=trials))
     known = {name: made for name, made in trials.items() if made and name in experiment.methods}
     experiment.methods |= {name: next(iter(made.values())) for name, made in known.items()}
     with pytest.raises(ConfigError, match=rf"^tuning\.{message}"):
-        experiment.validate(mesh)
+        experiment.validate()
 
 
-def test_equal_budgets_for_some_of_the_methods(tiny_experiment, mesh):
+def test_equal_budgets_for_some_of_the_methods(tiny_experiment):
     trials = {
         "finetune": {
             f"{rate:g}": finetune(learning_rate=rate, warmup_steps=1) for rate in (0.1, 0.2)
@@ -222,7 +216,7 @@ def test_equal_budgets_for_some_of_the_methods(tiny_experiment, mesh):
     }
     experiment = tiny_experiment(tuning=Tuning(trials=trials))
     experiment.methods |= {name: next(iter(made.values())) for name, made in trials.items()}
-    experiment.validate(mesh)
+    experiment.validate()
     names = [phase.name for phase in experiment.phases()]
     assert names == [
         "pretrain",
@@ -252,17 +246,17 @@ def test_equal_budgets_for_some_of_the_methods(tiny_experiment, mesh):
         ),
     ],
 )
-def test_mistakes_about_the_weight_space(tiny_experiment, mesh, rows, message):
+def test_mistakes_about_the_weight_space(tiny_experiment, rows, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
-        tiny_experiment(weight_space=rows, seeds=(0, 1)).validate(mesh)
+        tiny_experiment(weight_space=rows, seeds=(0, 1)).validate()
 
 
-def test_seeds_of_one_pretrained_model_mix(tiny_experiment, mesh):
+def test_seeds_of_one_pretrained_model_mix(tiny_experiment):
     rows = {"soup": Soup(of="carot"), "teacher": TeacherOf(of="carot")}
-    tiny_experiment(weight_space=rows, seeds=(0, 1), pretrained="a/model").validate(mesh)
+    tiny_experiment(weight_space=rows, seeds=(0, 1), pretrained="a/model").validate()
 
 
-def test_captions_are_for_the_terms_that_need_them(tiny_experiment, mesh):
+def test_captions_are_for_the_terms_that_need_them(tiny_experiment):
     experiment = tiny_experiment()
     (captioned,) = experiment.finetune.sources
     experiment.finetune.sources = (captioned, dataclasses.replace(captioned, templates=()))
@@ -271,21 +265,21 @@ def test_captions_are_for_the_terms_that_need_them(tiny_experiment, mesh):
         r"needs a caption for each image\. Name at least one\."
     )
     with pytest.raises(ConfigError, match=message):
-        experiment.validate(mesh)
+        experiment.validate()
     experiment.methods = {"finetune": finetune(warmup_steps=1), "probe": linear_probe()}
-    experiment.validate(mesh)
+    experiment.validate()
 
 
-def test_sources_are_checked(tiny_experiment, mesh):
+def test_sources_are_checked(tiny_experiment):
     experiment = tiny_experiment()
     (source,) = experiment.finetune.sources
     experiment.finetune.sources = (source, dataclasses.replace(source, repeats=0))
     message = r"^finetune\.sources\[1\]\.repeats: got 0, expected at least 1\. Correct it\."
     with pytest.raises(ConfigError, match=message):
-        experiment.validate(mesh)
+        experiment.validate()
 
 
-def test_cached_features_are_of_the_images_as_they_are(tiny_experiment, mesh):
+def test_cached_features_are_of_the_images_as_they_are(tiny_experiment):
     experiment = tiny_experiment(methods={"lp_ft": lp_ft(warmup_steps=1)})
     source = experiment.finetune.sources[0]
     styled = Source(split=source.split, templates=(), style=lambda pixels, rng: pixels)
@@ -295,29 +289,29 @@ def test_cached_features_are_of_the_images_as_they_are(tiny_experiment, mesh):
         r"image once, as it is\. Set cached_features to false, or remove the source\."
     )
     with pytest.raises(ConfigError, match=message):
-        experiment.validate(mesh)
+        experiment.validate()
     experiment.methods = {"finetune": finetune(warmup_steps=1)}
-    experiment.validate(mesh)
+    experiment.validate()
 
 
-def test_spurious_texts_are_of_several_templates(tiny_experiment, mesh):
+def test_spurious_texts_are_of_several_templates(tiny_experiment):
     experiment = tiny_experiment(methods={"starft": starft(warmup_steps=1)})
     message = r"^evaluation\.templates: got 1, but methods\.starft compares the templates of the pr"
     with pytest.raises(ConfigError, match=message):
-        experiment.validate(mesh)
+        experiment.validate()
 
 
-def test_no_two_trainings_share_their_checkpoints(tiny_experiment, mesh):
+def test_no_two_trainings_share_their_checkpoints(tiny_experiment):
     trials = Tuning(trials={"flyp": {"low": flyp(warmup_steps=1)}})
     methods = {"flyp": flyp(warmup_steps=1), "flyp.low": flyp(warmup_steps=1)}
     message = r"^methods: two trainings would be called 'flyp.low' and share checkpoints. Rename"
     with pytest.raises(ConfigError, match=message):
-        tiny_experiment(methods=methods, tuning=trials).validate(mesh)
+        tiny_experiment(methods=methods, tuning=trials).validate()
 
 
-def test_a_tuned_method_is_one_of_its_trials(tiny_experiment, mesh):
+def test_a_tuned_method_is_one_of_its_trials(tiny_experiment):
     trials = Tuning(trials={"flyp": {"low": flyp(warmup_steps=1)}})
     methods = {"flyp": flyp(warmup_steps=1, label_smoothing=0.1)}
     message = r"^methods.flyp: it is none of the trials of tuning.trials.flyp, of which one will"
     with pytest.raises(ConfigError, match=message):
-        tiny_experiment(methods=methods, tuning=trials).validate(mesh)
+        tiny_experiment(methods=methods, tuning=trials).validate()

@@ -13,7 +13,7 @@ from calib_jax.core.errors import CheckpointError, ConfigError, DataError, Train
 from calib_jax.data.pipeline import Source
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.robust import carot, flyp
-from calib_jax.runs import assembly
+from calib_jax.runs import trainer
 from calib_jax.runs.run import run
 from calib_jax.training import loop
 from calib_jax.weight_space.rows import Tpgm
@@ -126,7 +126,7 @@ def test_the_same_command_again_trains_nothing(finished, monkeypatch):
     def no_training(*args, **kwargs):
         raise AssertionError("a finished method was trained again")
 
-    monkeypatch.setattr(assembly, "fit", no_training)
+    monkeypatch.setattr(trainer, "fit", no_training)
     again = run(experiment, workdir)
     assert again["runs"] == results["runs"]
     assert (workdir / "metrics.jsonl").read_bytes() == before

@@ -9,9 +9,10 @@ from calib_jax.core.errors import ConfigError, TrainingError
 from calib_jax.core.types import Predictions
 from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.methods.probes import lp_ft
-from calib_jax.runs.assembly import Assembly
 from calib_jax.runs.experiment import Tuning
+from calib_jax.runs.features import Features
 from calib_jax.runs.run import run
+from calib_jax.runs.trainer import Trainer
 from calib_jax.runs.tuning import choose
 from calib_jax.runs.workdir import Workdir
 from calib_jax.training.loop import Fitted
@@ -19,11 +20,11 @@ from calib_jax.training.loop import Fitted
 CONFIDENCES = {"sure": 0.9, "unsure": 0.6, "as unsure": 0.6, "wrong": 0.2, "overflow": np.nan}
 
 
-class ByName(Assembly):
+class ByName(Trainer):
     """Trains nothing: a trial's name says how sure its predictions are, or that it breaks down."""
 
-    def __init__(self):
-        self.splits = {"validation": None}
+    def __init__(self, experiment, path):
+        self.experiment, self.workdir = experiment, Workdir(path)
         self.fits = []
 
     def pretrained(self, seed):
@@ -42,22 +43,21 @@ class ByName(Assembly):
             train_seconds=0.0,
         )
 
-    def predictor(self, method):
-        return predictions_of
 
+class OfConfidence(Features):
+    """Four examples of class 0, of two, as sure as the parameters say."""
 
-def predictions_of(params, splits):
-    """Four examples of class 0, of two."""
-    probs = np.tile([params["confidence"], 1 - params["confidence"]], (4, 1))
-    return {
-        name: Predictions(
+    def __init__(self):
+        pass
+
+    def validation(self, method, params):
+        probs = np.tile([params["confidence"], 1 - params["confidence"]], (4, 1))
+        return Predictions(
             logits=np.log(probs),
             labels=np.zeros(4, np.int32),
             features=np.ones((4, 2)),
             class_embeddings=np.eye(2),
         )
-        for name in splits
-    }
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def tuned(tiny_experiment, tmp_path):
         methods = {"zero_shot": zero_shot(), "lp_ft": lp_ft()}
         tuning = Tuning(trials={"lp_ft": {name: lp_ft() for name in trials}}, **settings)
         experiment = tiny_experiment(methods=methods, tuning=tuning, seeds=(3, 0))
-        assembly = ByName()
-        return (*choose(assembly, experiment, Workdir(tmp_path)), assembly, experiment)
+        trainer = ByName(experiment, tmp_path)
+        return (*choose(trainer, OfConfidence()), trainer, experiment)
 
     return call
 
@@ -82,7 +82,7 @@ def test_the_lowest_score_wins_the_first_of_equals(tuned, metric):
         # Right with confidence p, or wrong with 1 - p.
         "ece_15": lambda p: 1 - p,
     }
-    chosen, record, assembly, experiment = tuned("wrong", "unsure", "as unsure", metric=metric)
+    chosen, record, trainer, experiment = tuned("wrong", "unsure", "as unsure", metric=metric)
     assert chosen["zero_shot"] == ("zero_shot", experiment.methods["zero_shot"])
     phase, method = chosen["lp_ft"]
     assert phase == "lp_ft.unsure"
@@ -92,12 +92,12 @@ def test_the_lowest_score_wins_the_first_of_equals(tuned, metric):
     scores = {trial["name"]: trial["score"] for trial in record["lp_ft"]["trials"]}
     expected = {name: values[metric](CONFIDENCES[name]) for name in scores}
     assert scores == pytest.approx(expected)
-    assert [seed for _, seed in assembly.fits] == [3, 3, 3]
+    assert [seed for _, seed in trainer.fits] == [3, 3, 3]
 
 
 def test_without_trials_all_is_taken_as_it_is(tiny_experiment, tmp_path):
     experiment = tiny_experiment()
-    chosen, record = choose(ByName(), experiment, Workdir(tmp_path))
+    chosen, record = choose(ByName(experiment, tmp_path), OfConfidence())
     assert chosen == {name: (name, method) for name, method in experiment.methods.items()}
     assert record == {}
 

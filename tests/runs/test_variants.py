@@ -5,11 +5,9 @@ import dataclasses
 import pytest
 
 from calib_jax.core.errors import ConfigError
-from calib_jax.core.sharding import make_mesh
 from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.methods.robust import flyp
-from calib_jax.runs.experiment import Tuning
-from calib_jax.runs.variants import select
+from calib_jax.runs.experiment import Tuning, select
 from calib_jax.weight_space.rows import WiseFT
 
 TUNING = Tuning(
@@ -43,7 +41,7 @@ def experiment(tiny_experiment):
 
 def variant(experiment, name):
     chosen = select(experiment, name, TUNING)
-    chosen.validate(make_mesh())
+    chosen.validate()
     return chosen
 
 

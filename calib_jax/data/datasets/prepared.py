@@ -21,8 +21,8 @@ class ImageSplit:
         description: `name[split]`, for messages.
         label_names: What the labels stand for.
         groups: For every one of them, the class of the data set that it belongs to, or -1; None
-            where predictions may be any of them (`Split.groups`). `evaluation.restrict.restrict` makes
-            the logits of the data set's classes, `groups[labels]` their labels.
+            where predictions may be any of them (`Split.groups`). `evaluation.restrict` makes the
+            logits of the data set's classes, `groups[labels]` their labels.
         absent: Those of them that are no class of the data set. A class that the data set declares
             is none of these, even if no image belongs to it.
     """
