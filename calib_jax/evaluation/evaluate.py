@@ -10,7 +10,7 @@ from calib_jax.calibrators.calibrator import Calibrator, PairedCalibrator
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.numerics import softmax
-from calib_jax.core.types import Params, Predictions
+from calib_jax.core.types import Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.datasets.slices import may_overlap
@@ -26,7 +26,6 @@ from calib_jax.evaluation.posthoc import (
     conformal,
     summary_intervals,
 )
-from calib_jax.evaluation.predict import Predictor
 from calib_jax.evaluation.record import check_trends, mistakes, records
 from calib_jax.evaluation.split_metrics import summary
 from calib_jax.metrics.outcomes import Outcomes
@@ -58,6 +57,8 @@ class Evaluation:
             it. Both accuracies are of the run's splits: fit the line to the same.
         conformal_alpha: Share of labels that conformal sets, fitted on `validation` too, may miss;
             None: no sets.
+        keep_predictions: Whether logits and features of every split stay in the workdir, so that
+            what is added later needs no model.
     """
 
     id_name: str = "clean"
@@ -76,6 +77,7 @@ class Evaluation:
     )
     trends: dict[str, Trend] = dataclasses.field(default_factory=dict)
     conformal_alpha: float | None = None
+    keep_predictions: bool = True
 
     def validate(self) -> None:
         """Raises a ConfigError for what is unknown, named twice, out of range or fit to a test."""
@@ -135,14 +137,12 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor,
-    params: Params,
+    predictions: Mapping[str, Predictions],
     splits: Mapping[str, ImageSplit],
     evaluation: Evaluation,
     class_names: tuple[str, ...],
     *,
     zero_shot: Mapping[str, Predictions] | None = None,
-    bar: str | None = None,
 ) -> dict[str, Any]:
     """What `results.json` holds of one model: metrics raw and calibrated, detection, spectrum ...
 
@@ -150,16 +150,13 @@ def evaluate(
     `examples`; with a validation split `calibrated` and, where it is asked for, `conformal`.
 
     Args:
-        predictor: The method's.
-        params: Trained parameters.
-        splits: The opened splits of `evaluation.labelled()` and `evaluation.unknown()`.
+        predictions: Of the splits of `evaluation.labelled()` and `evaluation.unknown()`.
+        splits: The same, opened.
         evaluation: Which split is what.
         class_names: For the examples.
         zero_shot: What the pre-trained model says of the labelled splits, where a calibrator needs
             it (`needs_zero_shot`).
-        bar: The title of a progress bar; None shows none.
     """
-    predictions = predictor(params, splits, bar=bar)
     labelled = {
         name: _labelled(predictions[name], splits[name], (zero_shot or {}).get(name))
         for name in evaluation.labelled()

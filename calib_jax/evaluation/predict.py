@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import jax
@@ -20,6 +20,7 @@ from calib_jax.core.sharding import batched
 from calib_jax.core.types import Params, Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.pipeline import evaluation_batches, spread
+from calib_jax.evaluation.store import Store, in_memory
 from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
 
@@ -91,6 +92,7 @@ class Predictor:
         splits: Mapping[str, ImageSplit],
         *,
         limit: int | None = None,
+        store: Store | None = None,
         bar: str | None = None,
     ) -> dict[str, Predictions]:
         """What the model says about each split, in the split's order; the text tower runs once.
@@ -100,20 +102,41 @@ class Predictor:
             splits: By name.
             limit: For a quick look: take only so many examples of each, spread evenly, and of each
                 class only the first prompts (at most 1,024 in all, if there are no more classes).
+            store: Keeps the predictions; None: they are in memory alone.
             bar: The title of a progress bar; None shows none.
         """
         head = self.head(params) if limit is None else self._quick_head(params)
         total = sum(len(spread(len(split), limit)) for split in splits.values())
         with tqdm(total=total, desc=bar, unit="image", disable=bar is None) as progress:
             return {
-                name: self._predict(params, head, split, limit, progress)
+                name: self._predict(
+                    params, head, name, split, limit=limit, progress=progress, store=store
+                )
                 for name, split in splits.items()
             }
 
     def _predict(
-        self, params: Params, head: Head, split: ImageSplit, limit: int | None, progress: tqdm
+        self,
+        params: Params,
+        head: Head,
+        name: str,
+        split: ImageSplit,
+        *,
+        limit: int | None,
+        progress: tqdm,
+        store: Store | None,
     ) -> Predictions:
-        features, logits, labels = [], [], []
+        batches = self._batches(params, head, split, limit, progress)
+        num_examples = len(spread(len(split), limit))
+        embeddings = np.asarray(head.class_embeddings())
+        if store is None:
+            return in_memory(batches, num_examples, embeddings)
+        return store.write(name, batches, num_examples, embeddings)
+
+    def _batches(
+        self, params: Params, head: Head, split: ImageSplit, limit: int | None, progress: tqdm
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """What the model says of each batch, on the host, without padding."""
         batches = evaluation_batches(
             split,
             batch_size=self._batch_size,
@@ -128,18 +151,14 @@ class Predictor:
                 ),
                 (batch.image, batch.taps),
             )
-            outputs = features_and_logits(self._encoder, params["encoder"], head, images, taps)
+            features, logits = features_and_logits(
+                self._encoder, params["encoder"], head, images, taps
+            )
             mask = _gather(batch.mask)
-            features.append(_gather(outputs[0])[mask])
-            logits.append(_gather(outputs[1])[mask])
-            labels.append(_gather(batch.label)[mask])
-            progress.update(len(labels[-1]))
-        return Predictions(
-            logits=np.concatenate(logits),
-            labels=np.concatenate(labels),
-            features=np.concatenate(features),
-            class_embeddings=np.asarray(head.class_embeddings()),
-        )
+            rows = {"logits": logits, "features": features, "labels": batch.label}
+            found = {name: _gather(values)[mask] for name, values in rows.items()}
+            progress.update(len(found["labels"]))
+            yield found
 
 
 def _gather(rows: Array | np.ndarray) -> np.ndarray:

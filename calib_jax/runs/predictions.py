@@ -145,7 +145,8 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
     checksums = {name: _checksum(*arrays) for name, arrays in splits.items()}
     described = settings.to_dict(config) | {"predictions_crc32": checksums}
     class_names = config.names()
-    with Workdir(path).opened(described) as workdir, _located(files):
+    with Workdir(path).opened() as workdir, _located(files):
+        workdir.check(described)
         record = evaluate_predictions(
             *given,
             name=id_name,

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
+import json
+import pathlib
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from calib_jax.core.settings import differences
 from calib_jax.core.trees import interpolate
 from calib_jax.core.types import Params, Predictions
 from calib_jax.evaluation.evaluate import evaluate
+from calib_jax.evaluation.store import Store
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.method import Method
 from calib_jax.runs.experiment import FINETUNE
-from calib_jax.runs.export import Export, Exporter
-from calib_jax.runs.features import Features
-from calib_jax.runs.splits import Splits
+from calib_jax.runs.export import Export
+from calib_jax.runs.identity import Identity
 from calib_jax.runs.trainer import Trainer
 from calib_jax.runs.workdir import read_json, write_json
 from calib_jax.training.loop import Fitted, initial_params
 from calib_jax.weight_space.curves import curve
-from calib_jax.weight_space.rows import Fit
+from calib_jax.weight_space.rows import Combination, Fit
+
+
+class _Made(NamedTuple):
+    """A row's model: its parameters, what they took, and the training, where there was one."""
+
+    method: Method
+    params: Params
+    spent: dict[str, Any]
+    fitted: Fitted | None
 
 
 @dataclasses.dataclass
@@ -29,53 +43,56 @@ class Rows:
 
     Attributes:
         trainer: Trains what is missing; its workdir keeps the records.
-        features: Predicts.
-        splits: The opened images.
-        exporter: Writes the models.
         chosen: The phase and the method of each row, after the tuning.
+        has_new: Whether a record was made that was not there.
     """
 
     trainer: Trainer
-    features: Features
-    splits: Splits
-    exporter: Exporter
     chosen: dict[str, tuple[str, Method]]
 
     def __post_init__(self) -> None:
         self.experiment, self.workdir = self.trainer.experiment, self.trainer.workdir
+        self.features, self.splits = self.trainer.features, self.trainer.splits
+        self.has_new = False
         self._zero_shot: dict[int, dict[str, Predictions]] = {}
+
+    def changes(self, names: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        """What else finished models are evaluated on than before: `field: old -> new`."""
+        changes: dict[str, None] = {}
+        for name, seed in itertools.product(names, seeds):
+            kept, now = self._kept(self.workdir.evaluation(name, seed)), self._identity(name, seed)
+            if kept is not None and kept["identity"]["model"] == now["model"]:
+                changes |= dict.fromkeys(differences(kept["identity"], now))
+        return list(changes)
 
     def record(self, name: str, seed: int) -> dict[str, Any]:
         """What `results.json` holds of one row of the table and seed."""
-        if name in self.experiment.weight_space:
-            return self._combined(name, seed)
-        path = self.workdir.evaluation(name, seed)
-        phase, method = self.chosen[name]
-        export = self.experiment.export
-        folders = [self.workdir.model(folder, seed) for folder in export.folders(name, method)]
-        if path.exists() and all(folder.exists() for folder in folders):
-            return read_json(path)
-        fitted = self.trainer.fit(phase, method, seed)
-        if not path.exists():
-            spent: dict[str, Any] = {
-                "num_steps": fitted.num_steps,
-                "train_seconds": fitted.train_seconds,
+        make = functools.cache(functools.partial(self._make, name, seed))
+        path, identity = self.workdir.evaluation(name, seed), self._identity(name, seed)
+        kept = self._kept(path)
+        if kept is not None and kept["identity"] == identity:
+            record = kept["record"]
+        else:
+            is_same_model = kept is not None and kept["identity"]["model"] == identity["model"]
+            spent = _spent(kept["record"]) if kept is not None and is_same_model else make().spent
+            record = {
+                "method": name,
+                "seed": seed,
+                **spent,
+                **self._evaluate(name, seed, identity["model"], make),
             }
-            if fitted.chosen:
-                spent["chosen"] = fitted.chosen
-            self._write(name, seed, method, fitted.params, spent)
-        if folders:
-            predictor = self.features.predictor(method)
-            for folder, params in zip(folders, _exported(fitted, export), strict=True):
-                if not folder.exists():
-                    self.exporter.write(folder, params, predictor.head(params))
-        return read_json(path)
+            self._keep(path, identity, record)
+        folders = self._folders(name, seed)
+        if not all(folder.exists() for folder in folders):
+            self._export(folders, make())
+        return record
 
     def curve(self, name: str) -> dict[str, Any]:
         """What WiSE-FT makes of a trained method on every reported split, for the first seed."""
         seed = self.experiment.seeds[0]
-        path = self.workdir.curve(name, seed)
-        if not path.exists():
+        path, identity = self.workdir.curve(name, seed), self._identity(name, seed)
+        found = self._of_identity(path, identity)
+        if found is None:
             phase, method = self.chosen[name]
             fitted = self.trainer.fit(phase, method, seed)
             evaluation = self.experiment.evaluation
@@ -87,46 +104,104 @@ class Rows:
                 {split: self.splits.evaluated[split] for split in reported},
                 bar=f"curve {name}",
             )
-            write_json(path, found)
-        return read_json(path)
+            self._keep(path, identity, found)
+        return found
 
-    def _combined(self, name: str, seed: int) -> dict[str, Any]:
-        path = self.workdir.evaluation(name, seed)
-        if not path.exists():
-            combination, seeds = self.experiment.weight_space[name], self.experiment.seeds
-            phase, method = self.chosen[combination.of]
-            first = seeds.index(seed)
-            members = [seeds[(first + k) % len(seeds)] for k in range(combination.num_models)]
-            fits = [self.trainer.fit(phase, method, member) for member in members]
-            began = time.monotonic()
-            found = combination(
-                fits[0].start,
-                [Fit(fitted.params, fitted.teacher) for fitted in fits],
-                self.features.held_out(method),
-            )
-            spent = {
-                "num_steps": 0,
-                "train_seconds": time.monotonic() - began,
-                "combination": {"of": combination.of, "seeds": members, **found.chosen},
-            }
-            self._write(name, seed, method, found.params, spent)
-        return read_json(path)
+    def _make(self, name: str, seed: int) -> _Made:
+        """A row's model, trained or read from its last checkpoint."""
+        combination = self.experiment.weight_space.get(name)
+        if combination is None:
+            phase, method = self.chosen[name]
+            fitted = self.trainer.fit(phase, method, seed)
+            counted = {"num_steps": fitted.num_steps, "train_seconds": fitted.train_seconds}
+            chosen = {"chosen": fitted.chosen} if fitted.chosen else {}
+            return _Made(method, fitted.params, counted | chosen, fitted)
+        phase, method = self.chosen[combination.of]
+        members = self._members(combination, seed)
+        fits = [self.trainer.fit(phase, method, member) for member in members]
+        began = time.monotonic()
+        found = combination(
+            fits[0].start,
+            [Fit(fitted.params, fitted.teacher) for fitted in fits],
+            self.features.held_out(method),
+        )
+        spent = {
+            "num_steps": 0,
+            "train_seconds": time.monotonic() - began,
+            "combination": {"of": combination.of, "seeds": members, **found.chosen},
+        }
+        return _Made(method, found.params, spent, None)
 
-    def _write(
-        self, name: str, seed: int, method: Method, params: Params, spent: dict[str, Any]
-    ) -> None:
-        evaluation = self.experiment.evaluation
-        found = evaluate(
-            self.features.predictor(method),
-            params,
-            self.splits.evaluated,
+    def _evaluate(
+        self, name: str, seed: int, model: Identity, make: Callable[[], _Made]
+    ) -> dict[str, Any]:
+        """The numbers of a row's model; what it said of a split before is not predicted again."""
+        evaluation, splits = self.experiment.evaluation, self.splits.evaluated
+        store, predictions = None, {}
+        if evaluation.keep_predictions:
+            folder = self.workdir.predictions(name, seed)
+            store = Store(folder, self.trainer.identities.predictions(model))
+            found = {split: store.read(split) for split in splits}
+            predictions = {split: one for split, one in found.items() if one is not None}
+        missing = {split: images for split, images in splits.items() if split not in predictions}
+        if missing:
+            made = make()
+            predictor = self.features.predictor(made.method)
+            predictions |= predictor(made.params, missing, store=store, bar=f"evaluate {name}")
+        return evaluate(
+            predictions,
+            splits,
             evaluation,
             self.experiment.finetune.class_names,
             zero_shot=self._of_pretrained(seed) if evaluation.needs_zero_shot() else None,
-            bar=f"evaluate {name}",
         )
-        record = {"method": name, "seed": seed, **spent, **found}
-        write_json(self.workdir.evaluation(name, seed), record)
+
+    def _export(self, folders: Sequence[pathlib.Path], made: _Made) -> None:
+        """Writes the models that are not there yet."""
+        if made.fitted is None:
+            return
+        predictor = self.features.predictor(made.method)
+        models = _exported(made.fitted, self.experiment.export)
+        for folder, params in zip(folders, models, strict=True):
+            if not folder.exists():
+                self.trainer.exporter.write(folder, params, predictor.head(params))
+
+    def _folders(self, name: str, seed: int) -> list[pathlib.Path]:
+        """Where a row's models are exported."""
+        if name not in self.chosen:
+            return []
+        folders = self.experiment.export.folders(name, self.chosen[name][1])
+        return [self.workdir.model(folder, seed) for folder in folders]
+
+    def _members(self, combination: Combination, seed: int) -> list[int]:
+        """The seeds whose models a combination mixes."""
+        seeds = self.experiment.seeds
+        first = seeds.index(seed)
+        return [seeds[(first + k) % len(seeds)] for k in range(combination.num_models)]
+
+    def _identity(self, name: str, seed: int) -> Identity:
+        """What a row's record depends on."""
+        identities, combination = self.trainer.identities, self.experiment.weight_space.get(name)
+        if combination is None:
+            model = identities.training(self.chosen[name][0]) | {"seed": seed}
+        else:
+            members = self._members(combination, seed)
+            model = identities.training(self.chosen[combination.of][0])
+            model |= {f"weight_space.{name}": identities.combination(combination, members)}
+        return json.loads(json.dumps(identities.evaluation(model)))
+
+    def _of_identity(self, path: pathlib.Path, identity: Identity) -> dict[str, Any] | None:
+        """The record of a file, if it depends on the same; else, or without one, None."""
+        kept = self._kept(path)
+        return kept["record"] if kept is not None and kept["identity"] == identity else None
+
+    def _kept(self, path: pathlib.Path) -> dict[str, Any] | None:
+        return read_json(path) if path.exists() else None
+
+    def _keep(self, path: pathlib.Path, identity: Identity, record: dict[str, Any]) -> None:
+        self.workdir.archive([path])
+        write_json(path, {"identity": identity, "record": record})
+        self.has_new = True
 
     def _of_pretrained(self, seed: int) -> dict[str, Predictions]:
         """What the pre-trained model says of the labelled splits; kept for the seed's next row."""
@@ -141,6 +216,12 @@ class Rows:
             predictor = self.features.predictor(method)
             self._zero_shot = {seed: predictor(params, splits, bar="zero-shot")}
         return self._zero_shot[seed]
+
+
+def _spent(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of how its model was made."""
+    keys = ("num_steps", "train_seconds", "chosen", "combination")
+    return {key: record[key] for key in keys if key in record}
 
 
 def _exported(fitted: Fitted, export: Export) -> Iterator[Params]:

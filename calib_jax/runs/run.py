@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import time
-import zlib
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
 import rich
+from jax.sharding import Mesh
 
 from calib_jax.core import settings
 from calib_jax.core.sharding import make_mesh
+from calib_jax.evaluation.store import num_bytes
 from calib_jax.report.page import write_report
 from calib_jax.report.tables import terminal_table
 from calib_jax.runs.experiment import PRETRAIN, Experiment
 from calib_jax.runs.export import Exporter
 from calib_jax.runs.features import Features
+from calib_jax.runs.identity import Identities
 from calib_jax.runs.results import collect, datasets_of, example_images
 from calib_jax.runs.rows import Rows
 from calib_jax.runs.splits import Splits
@@ -26,7 +28,7 @@ from calib_jax.runs.trainer import Trainer
 from calib_jax.runs.tuning import choose
 from calib_jax.runs.workdir import Workdir, read_json, write_json
 
-# What can be changed without making another run of it.
+# What no number of the results depends on.
 _NO_PART_OF_IT = ("cache_dir", "export")
 
 
@@ -46,31 +48,21 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     mesh = make_mesh(fsdp=experiment.fsdp)
     experiment = with_class_names(experiment)
     texts = read_texts(experiment, mesh)
-    config = _described(experiment, texts)
-    identity = {key: value for key, value in config.items() if key not in _NO_PART_OF_IT}
-    with Workdir(path).opened(identity) as workdir:
-        for prepare in experiment.prepare:
-            prepare(pathlib.Path(experiment.data_dir), workdir.data)
-        # What this run has prepared comes before a namesake that was there already.
-        folders = (workdir.data, pathlib.Path(experiment.data_dir))
-        image_size = texts.encoder.config.vision.image_size
-        splits = Splits(experiment, folders, image_size=image_size)
-        features = Features(experiment, texts, splits, mesh)
-        exporter = Exporter(texts.encoder, texts.tokenizer, experiment.finetune.class_names)
-        trainer = Trainer(experiment, texts, splits, features, exporter, workdir, mesh)
-        workdir.claim(identity)
+    with Workdir(path).opened() as workdir:
+        workdir.check_kind(settings.to_dict(experiment))
+        trainer = _opened(experiment, texts, workdir, mesh)
+        config = _described(experiment, trainer.identities)
+        write_json(workdir.config, config)
+        chosen, tuning = choose(trainer, trainer.features)
+        rows = Rows(trainer, chosen)
         names = (*experiment.methods, *experiment.weight_space)
-        cells = [(name, seed) for seed in experiment.seeds for name in names]
-        is_finished = workdir.results.exists() and all(
-            workdir.evaluation(*cell).exists() for cell in cells
-        )
-        chosen, tuning = choose(trainer, features)
-        rows = Rows(trainer, features, splits, exporter, chosen)
-        runs = [rows.record(name, seed) for name, seed in cells]
-        if not is_finished:
+        _announce(rows.changes(names, experiment.seeds), workdir)
+        runs = [rows.record(name, seed) for seed in experiment.seeds for name in names]
+        if rows.has_new or not _is_of(workdir.results, config):
+            workdir.archive(workdir.page())
             results = collect(
                 runs,
-                datasets_of(experiment.evaluation, splits.evaluated),
+                datasets_of(experiment.evaluation, trainer.splits.evaluated),
                 name=experiment.name,
                 title=experiment.title,
                 class_names=experiment.finetune.class_names,
@@ -84,15 +76,59 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
             write_json(workdir.results, results)
         # As written: a later look at a finished run keeps its date, machine and duration.
         results = _with_curves(read_json(workdir.results), rows)
-        examples = example_images(runs, splits.evaluated, experiment.seeds[0])
+        examples = example_images(runs, trainer.splits.evaluated, experiment.seeds[0])
         names_of = {phase: name for name, (phase, _) in chosen.items()}
         history = _of_methods(trainer.history.rows(), names_of)
         write_report(workdir.report, results, history, examples)
+    _print(results, workdir)
+    return results
+
+
+def _opened(experiment: Experiment, texts: Texts, workdir: Workdir, mesh: Mesh) -> Trainer:
+    """Everything opened and checked; what the folder keeps is of these trainings."""
+    for prepare in experiment.prepare:
+        prepare(pathlib.Path(experiment.data_dir), workdir.data)
+    # What this run has prepared comes before a namesake that was there already.
+    folders = (workdir.data, pathlib.Path(experiment.data_dir))
+    splits = Splits(experiment, folders, image_size=texts.encoder.config.vision.image_size)
+    identities = Identities(experiment, texts, splits)
+    found = identities.trainings()
+    workdir.check_trainings(
+        {(phase, seed): found[phase] for phase in found for seed in experiment.seeds}
+    )
+    features = Features(experiment, texts, splits, mesh)
+    exporter = Exporter(texts.encoder, texts.tokenizer, experiment.finetune.class_names)
+    return Trainer(experiment, texts, splits, features, exporter, identities, workdir, mesh)
+
+
+def _announce(changes: Sequence[str], workdir: Workdir) -> None:
+    """Says why finished models are evaluated again."""
+    if changes:
+        more = f" and {len(changes) - 3} more changes" if len(changes) > 3 else ""
+        print(
+            f"{'; '.join(changes[:3])}{more}: the finished models are evaluated again, not trained "
+            f"again; the earlier record is kept in {workdir.earlier}"
+        )
+
+
+def _is_of(path: pathlib.Path, config: dict[str, Any]) -> bool:
+    """Whether results are there, and of a config that says the same."""
+    if not path.exists():
+        return False
+    now, stored = json.loads(json.dumps(config)), read_json(path).get("config", {})
+    return {k: v for k, v in now.items() if k not in _NO_PART_OF_IT} == {
+        k: v for k, v in stored.items() if k not in _NO_PART_OF_IT
+    }
+
+
+def _print(results: dict[str, Any], workdir: Workdir) -> None:
     rich.print(terminal_table(results))
     rich.print(f"Report: {workdir.report}")
     if workdir.models.exists():
         rich.print(f"Models: {workdir.models}")
-    return results
+    kept = workdir.path / "predictions"
+    if kept.exists():
+        rich.print(f"Predictions: {kept} ({num_bytes(kept) / 1e6:.1f} MB; may be deleted)")
 
 
 def _with_curves(results: dict[str, Any], rows: Rows) -> dict[str, Any]:
@@ -110,12 +146,9 @@ def _of_methods(rows: list[dict[str, Any]], names_of: dict[str, str]) -> list[di
     return [row | {"phase": kept[row["phase"]]} for row in rows if row["phase"] in kept]
 
 
-def _described(experiment: Experiment, texts: Texts) -> dict[str, Any]:
-    """The config, and a checksum of the weights it names: a path alone does not tell the model."""
+def _described(experiment: Experiment, identities: Identities) -> dict[str, Any]:
+    """The config, and a checksum of the weights that it names."""
     config = settings.to_dict(experiment)
-    if texts.pretrained is not None:
-        checksum = 0
-        for leaf in jax.tree.leaves(texts.pretrained):
-            checksum = zlib.crc32(np.ascontiguousarray(leaf).data, checksum)
-        config["pretrained_weights_crc32"] = checksum
-    return config
+    if identities.pretrained_crc32 is not None:
+        config["pretrained_weights_crc32"] = identities.pretrained_crc32
+    return dict(config)

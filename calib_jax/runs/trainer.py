@@ -18,9 +18,10 @@ from calib_jax.optim.logistic import LogisticRegression, choose_logistic
 from calib_jax.runs.experiment import FINETUNE, PRETRAIN, Experiment
 from calib_jax.runs.export import Exporter
 from calib_jax.runs.features import Features, unit
+from calib_jax.runs.identity import Identities
 from calib_jax.runs.splits import Splits
 from calib_jax.runs.texts import Texts
-from calib_jax.runs.workdir import Workdir
+from calib_jax.runs.workdir import Workdir, write_json
 from calib_jax.training.history import History
 from calib_jax.training.loop import BatchIterator, Fitted, Logbook, fit, initial_params
 
@@ -35,6 +36,7 @@ class Trainer:
         splits: The opened images.
         features: What frozen encoders make of them.
         exporter: Writes the pre-trained model.
+        identities: What each training depends on.
         workdir: Keeps the checkpoints and the history.
         mesh: All devices.
     """
@@ -44,6 +46,7 @@ class Trainer:
     splits: Splits
     features: Features
     exporter: Exporter
+    identities: Identities
     workdir: Workdir
     mesh: Mesh
 
@@ -81,6 +84,8 @@ class Trainer:
             for part, other in (("warm_start", method.warm_start), ("taught_by", method.taught_by))
             if other is not None
         }
+        if method.terms:
+            write_json(self.workdir.training(name, seed), self.identities.training(name))
         tables, encoder = self.texts.tables[stage_name], self.texts.encoder
         first = initial_params(method, encoder, encoder_params, tables, seed)
         start = before.get("warm_start", first)

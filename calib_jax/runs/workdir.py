@@ -1,12 +1,14 @@
-"""The folder of a run: one config for ever, and what has been finished."""
+"""The folder of a run: what has been finished, and what it depends on."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import itertools
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from calib_jax.core.errors import ConfigError, DataError
@@ -17,9 +19,10 @@ class Workdir:
     """Paths in the folder of a run.
 
     `config.json`, `metrics.jsonl`, `results.json`, `report.html`, `data/` (prepared by the run),
-    `checkpoints/seed_0/carot/`, `pretrained/seed_0/`, `tuning/seed_0/carot.TRIAL.json`,
-    `evaluations/seed_0/carot.json`, `curves/seed_0/carot.json`,
-    `models/seed_0/carot/` (the exports), `compiled/` (JAX's compilation cache: may be deleted).
+    `trainings/seed_0/carot.json` (what it depends on), `checkpoints/seed_0/carot/`,
+    `pretrained/seed_0/`, `tuning/seed_0/carot.TRIAL.json`, `predictions/seed_0/carot/SPLIT/` (may
+    be deleted), `evaluations/seed_0/carot.json`, `curves/seed_0/carot.json`, `models/seed_0/carot/`
+    (the exports), `earlier/1/` (a record that a later one has replaced).
     """
 
     def __init__(self, path: pathlib.Path):
@@ -56,12 +59,20 @@ class Workdir:
         """What WiSE-FT makes of a method, over alpha."""
         return self.path / "curves" / f"seed_{seed}" / f"{method}.json"
 
+    def training(self, phase: str, seed: int) -> pathlib.Path:
+        """What a training depends on (`identity.Identities.training`)."""
+        return self.path / "trainings" / f"seed_{seed}" / f"{phase}.json"
+
+    def predictions(self, name: str, seed: int) -> pathlib.Path:
+        """Where the predictions of a row of the table are kept (`evaluation.store.Store`)."""
+        return self.path / "predictions" / f"seed_{seed}" / name
+
     @contextlib.contextmanager
-    def opened(self, config: dict[str, Any]) -> Iterator[Self]:
-        """The folder, made where it is missing, checked, and locked against a second process.
+    def opened(self) -> Iterator[Self]:
+        """The folder, made where it is missing, and locked against a second process.
 
         Raises:
-            ConfigError: It cannot be written, is in use, or holds the run of another config.
+            ConfigError: It cannot be written, or is in use.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -79,38 +90,99 @@ class Workdir:
                     f"workdir {self.path}: another process is running in it. "
                     "Wait for it, or choose another --workdir."
                 ) from None
-            self.check(config)
             yield self
 
     def check(self, config: dict[str, Any]) -> None:
         """Raises a ConfigError where the folder holds the run of another config."""
+        stored = self._stored_config()
+        if stored is not None:
+            self.refuse(differences(stored, json.loads(json.dumps(config))))
+
+    def check_kind(self, config: dict[str, Any]) -> None:
+        """Raises a ConfigError where the folder holds a run of another kind of config."""
+        stored = self._stored_config()
+        if stored is not None:
+            self.refuse(differences({"()": stored.get("()")}, {"()": config["()"]}))
+
+    def claim(self, config: dict[str, Any]) -> None:
+        """Writes the config of a new run: from here on the folder is its own."""
+        if not self.config.exists():
+            write_json(self.config, config)
+
+    def check_trainings(self, identities: Mapping[tuple[str, int], Mapping[str, Any]]) -> None:
+        """Raises a ConfigError where the folder keeps a training that depends on other things.
+
+        A training of which nothing is kept may be another one.
+
+        Args:
+            identities: What each training depends on, by its phase and its seed.
+        """
+        records = map(read_json, sorted((self.path / "evaluations").rglob("*.json")))
+        has_checkpoints = (self.path / "checkpoints").exists()
+        if (has_checkpoints and not (self.path / "trainings").exists()) or any(
+            "identity" not in record for record in records
+        ):
+            raise ConfigError(
+                f"workdir {self.path}: it holds a run of an earlier version, which is left as it "
+                "is. Choose another --workdir."
+            )
+        changes: dict[str, None] = {}
+        for (phase, seed), identity in identities.items():
+            path = self.training(phase, seed)
+            kept = (self.checkpoints(phase, seed), self.trial(phase, seed))
+            if path.exists() and any(one.exists() for one in kept):
+                now = json.loads(json.dumps(identity))
+                changes |= dict.fromkeys(differences(read_json(path), now))
+        self.refuse(changes)
+
+    def refuse(self, changes: Iterable[str]) -> None:
+        """Raises a ConfigError that lists the changes, if there are any."""
+        changes = list(changes)
+        if not changes:
+            return
+        more = f" and {len(changes) - 8} more" if len(changes) > 8 else ""
+        differ = "1 field differs" if len(changes) == 1 else f"{len(changes)} fields differ"
+        raise ConfigError(
+            f"workdir {self.path}: it holds a run of another config, which is left as it is; "
+            f"{differ}: {'; '.join(changes[:8])}{more}. "
+            "Choose another --workdir, or undo the change to go on with that run."
+        )
+
+    @functools.cached_property
+    def earlier(self) -> pathlib.Path:
+        """A new folder for what this command replaces."""
+        taken = {path.name for path in (self.path / "earlier").glob("*")}
+        number = next(n for n in itertools.count(1) if str(n) not in taken)
+        return self.path / "earlier" / str(number)
+
+    def archive(self, paths: Iterable[pathlib.Path]) -> None:
+        """Moves what is there of these files to `earlier`."""
+        for path in paths:
+            if path.exists():
+                target = self.earlier / path.relative_to(self.path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+
+    def page(self) -> list[pathlib.Path]:
+        """The results, and all that is made of them."""
+        tables = [self.path / f"table.{suffix}" for suffix in ("md", "csv", "tex")]
+        return [self.results, self.report, *tables]
+
+    def _stored_config(self) -> dict[str, Any] | None:
+        """The config of the run that the folder holds; None in a new one."""
         if not self.config.exists():
             if self.metrics.exists() or self.results.exists():
                 raise ConfigError(
                     f"workdir {self.path}: it holds results but no config.json. "
                     "Choose another --workdir."
                 )
-            return
+            return None
         try:
-            stored = json.loads(self.config.read_text(encoding="utf-8"))
-        except ValueError as error:  # of the JSON or of its encoding
+            return dict(json.loads(self.config.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:  # of the JSON or of its encoding
             raise ConfigError(
                 f"workdir {self.path}: config.json is damaged ({error}). Choose another --workdir."
             ) from None
-        changes = list(differences(stored, json.loads(json.dumps(config))))
-        if changes:
-            more = f" and {len(changes) - 8} more" if len(changes) > 8 else ""
-            differ = "1 field differs" if len(changes) == 1 else f"{len(changes)} fields differ"
-            raise ConfigError(
-                f"workdir {self.path}: it holds a run of another config, which is left as it is; "
-                f"{differ}: {'; '.join(changes[:8])}{more}. "
-                "Choose another --workdir, or undo the change to go on with that run."
-            )
-
-    def claim(self, config: dict[str, Any]) -> None:
-        """Writes the config of a new run: from here on the folder is its own."""
-        if not self.config.exists():
-            write_json(self.config, config)
 
 
 def read_json(path: pathlib.Path) -> Any:

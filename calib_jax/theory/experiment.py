@@ -139,7 +139,8 @@ def run_theory(theory: Theory, path: pathlib.Path) -> dict[str, Any]:
     start = time.monotonic()
     settings.check(theory)
     config = settings.to_dict(theory)
-    with Workdir(path).opened(config) as workdir:
+    with Workdir(path).opened() as workdir:
+        workdir.check(config)
         workdir.claim(config)
         if not workdir.results.exists():
             for seed in theory.seeds:

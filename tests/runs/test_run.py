@@ -30,19 +30,6 @@ def finished(tiny_experiment, tmp_path_factory):
     return experiment, workdir, run(experiment, workdir)
 
 
-@pytest.fixture(scope="module")
-def from_pretrained(tiny_experiment, finished):
-    """A function that makes an experiment that starts from the finished run's pre-trained model."""
-    folder = str(finished[1] / "pretrained" / "seed_0")
-
-    def make(**changes):
-        return tiny_experiment(
-            **{"pretrained": folder, "pretrain": None, "pretrain_method": None, **changes}
-        )
-
-    return make
-
-
 def saved_arrays(directory: pathlib.Path):
     """The newest checkpoint's checksums: equal only for bit-equal states."""
     newest = max((p for p in directory.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
@@ -144,7 +131,7 @@ def test_without_evaluations_the_last_checkpoint_is_evaluated(finished, tmp_path
     monkeypatch.setattr(loop, "make_train_step", no_step)
     run(experiment, workdir)
     after = json.loads(record.read_text())
-    assert after["metrics"] == before["metrics"]
+    assert after["record"]["metrics"] == before["record"]["metrics"]
 
 
 class Stopped(Exception):

@@ -24,7 +24,7 @@ def test_paths_lie_in_the_folder(workdir):
 
 
 def test_a_new_folder_is_claimed_once(workdir):
-    with workdir.opened(CONFIG):
+    with workdir.opened():
         assert not workdir.config.exists()
         workdir.claim(CONFIG)
     workdir.check(CONFIG)
@@ -67,16 +67,16 @@ def test_a_file_is_no_folder(workdir):
     workdir.path.parent.mkdir()
     workdir.path.write_text("")
     message = r"tiny: cannot be written \(File exists\)\. Choose another --workdir"
-    with pytest.raises(ConfigError, match=message), workdir.opened(CONFIG):
+    with pytest.raises(ConfigError, match=message), workdir.opened():
         pass
 
 
 def test_a_second_process_is_refused(workdir):
-    with workdir.opened(CONFIG):
+    with workdir.opened():
         message = r"tiny: another process is running in it\. Wait for it, or choose"
-        with pytest.raises(ConfigError, match=message), Workdir(workdir.path).opened(CONFIG):
+        with pytest.raises(ConfigError, match=message), Workdir(workdir.path).opened():
             pass
-    with workdir.opened(CONFIG):
+    with workdir.opened():
         pass
 
 
@@ -109,7 +109,7 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     workdir = Workdir(tmp_path / "file" / "run")
     message = r"run: cannot be written \(Not a directory\)"
-    with pytest.raises(ConfigError, match=message), workdir.opened(CONFIG):
+    with pytest.raises(ConfigError, match=message), workdir.opened():
         pass
 
 

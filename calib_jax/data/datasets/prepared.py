@@ -73,6 +73,10 @@ class ImageSplit:
         """The number of examples."""
         return len(self._records)
 
+    def fingerprint(self) -> int:
+        """As `RecordSplit.fingerprint`."""
+        return self._records.fingerprint()
+
     def image(self, index: int) -> Pixels:
         """The pixels of an example, resized and cropped to the image size; read-only.
 

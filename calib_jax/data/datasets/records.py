@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import pathlib
 import re
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from calib_jax.core.errors import ConfigError, DataError, nearest
 from calib_jax.core.paths import expanded
 from calib_jax.data.images import Pixels, decode
 from calib_jax.data.official import command
+
+_END = 1 << 16  # bytes at either end of a file that tell it from another of its size
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -171,6 +174,7 @@ class RecordSplit:
         self.split = split
         self.description = f"{split.name}[{split.split}]"
         builder = _open(split, data_dirs)
+        self._folder = pathlib.Path(builder.data_dir)
         self._source = _as_source(builder, split, self.description)
         self.features: dict[str, Any] = dict((builder.info.features or {}).items())
         if "image" not in self.features or not isinstance(
@@ -223,6 +227,11 @@ class RecordSplit:
     def __len__(self) -> int:
         """The number of examples."""
         return len(self._rows)
+
+    def fingerprint(self) -> int:
+        """A CRC-32 that tells another content of the folder: of names, sizes, and ends of files."""
+        bases = {part.strip().split("[")[0] for part in self.split.split.split("+")}
+        return _fingerprint(self._folder, bases)
 
     def read(self, index: int) -> Record:
         """An example.
@@ -283,6 +292,20 @@ def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetB
         f"{f'Run {prepare}, or set' if prepare else 'Set'} --config.data_dir to the folder that "
         "holds it."
     )
+
+
+def _fingerprint(folder: pathlib.Path, bases: set[str]) -> int:
+    checksum = 0
+    for path in sorted(folder.iterdir()):
+        is_record = any(f"-{base}." in path.name for base in bases)
+        if is_record or path.name == "features.json" or path.name.endswith(".labels.txt"):
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                content = file.read(_END)
+                file.seek(max(size - _END, 0))
+                content += file.read(_END)
+            checksum = zlib.crc32(f"{path.name} {size} ".encode() + content, checksum)
+    return checksum
 
 
 def _is_prepared(features: pathlib.Path) -> bool:
