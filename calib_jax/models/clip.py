@@ -32,8 +32,8 @@ class ImageTower(nn.Module):
         first = jnp.broadcast_to(class_emb, (len(pixels), 1, vision.width))
         x = jnp.concatenate([first, patches.astype(class_emb.dtype)], axis=1) + positions[None]
         x = layers.layer_norm(x, name="norm_pre").astype(dtype)
-        x = _transformer(x, self, vision, is_causal=False)
-        x = layers.layer_norm(x[:, 0].astype(jnp.float32), name="norm_post")
+        x = _read(x, self, vision, jnp.zeros(len(pixels), jnp.int32), is_causal=False)
+        x = layers.layer_norm(x.astype(jnp.float32), name="norm_post")
         return layers.project(x, self.config.embed_dim, use_bias=False)
 
 
@@ -61,20 +61,20 @@ class TextTower(nn.Module):
         )
         x = jnp.take(token_emb, tokens, axis=0, mode="fill") + positions[None, : tokens.shape[1]]
         x = x.astype(self.compute.resolve_dtype(layers.platform()))
-        x = _transformer(x, self, text, is_causal=True)
-        eot = jnp.argmax(tokens, axis=-1)
-        x = jnp.take_along_axis(x, eot[:, None, None], axis=1)[:, 0]
+        x = _read(x, self, text, jnp.argmax(tokens, axis=-1), is_causal=True)
         x = layers.layer_norm(x.astype(jnp.float32), name="norm_final")
         return layers.project(x, self.config.embed_dim, use_bias=False)
 
 
-def _transformer(
+def _read(
     x: Float[Array, "b t w"],
     tower: ImageTower | TextTower,
     size: VisionConfig | TextConfig,
+    read: Int[Array, " b"],
     *,
     is_causal: bool,
-) -> Float[Array, "b t w"]:
+) -> Float[Array, "b w"]:
+    """Row read[i] of every x[i] after the blocks."""
     compute = tower.compute
     block = layers.Block(
         num_heads=size.num_heads,
@@ -87,11 +87,13 @@ def _transformer(
         ),
         parent=None,
     )
-    return layers.transformer(
+    x = layers.transformer(
         x,
         tower,
         block,
         num_layers=size.num_layers,
         scan=compute.scan,
         remat=compute.remat,
+        read=read,
     )
+    return x[:, 0]

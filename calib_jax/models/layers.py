@@ -13,7 +13,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 Kernel = Literal["xla", "cudnn"]
 
@@ -79,6 +79,11 @@ def project(x: Float[Array, "b w"], embed_dim: int, *, use_bias: bool) -> Float[
     )(x.astype(jnp.float32))
 
 
+def take_row(x: Float[Array, "b t w"], read: Int[Array, " b"]) -> Float[Array, "b 1 w"]:
+    """Returns row read[i] of every x[i]."""
+    return jnp.take_along_axis(x, read[:, None, None], axis=1)
+
+
 class PatchEmbed(nn.Module):
     """Patch embeddings in raster order: a bias-free convolution with stride = kernel size."""
 
@@ -112,17 +117,38 @@ class SelfAttention(nn.Module):
     implementation: Kernel = "xla"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t w"]) -> Float[Array, "b t w"]:
-        """Returns the attended values; with `is_causal`, row t sees rows 0..t only."""
+    def __call__(
+        self, x: Float[Array, "b t w"], read: Int[Array, " b"] | None = None
+    ) -> Float[Array, "b q w"]:
+        """Returns the attended values of all rows, or of the row that is read alone.
+
+        With `is_causal`, row t sees rows 0..t only.
+        """
         b, t, width = x.shape
+        asking = x if read is None else take_row(x, read)
         query, key, value = (
-            dense(x, width, std=width**-0.5, name=name).reshape(b, t, self.num_heads, -1)
-            for name in ("query", "key", "value")
+            dense(rows, width, std=width**-0.5, name=name).reshape(
+                b, -1, self.num_heads, width // self.num_heads
+            )
+            for name, rows in (("query", asking), ("key", x), ("value", x))
         )
-        y = jax.nn.dot_product_attention(
-            query, key, value, is_causal=self.is_causal, implementation=self.implementation
-        )
-        return dense(y.reshape(b, t, width), width, std=self.out_std, name="out")
+        if read is None:
+            y = jax.nn.dot_product_attention(
+                query, key, value, is_causal=self.is_causal, implementation=self.implementation
+            )
+        else:
+            # `is_causal` would take the only query for row 0.
+            seen = jnp.arange(t)[None] <= read[:, None] if self.is_causal else None
+            # One query an example: a fused kernel has nothing to save, and cuDNN's takes no
+            # mask with an odd number of queries in training.
+            y = jax.nn.dot_product_attention(
+                query,
+                key,
+                value,
+                mask=None if seen is None else seen[:, None, None],
+                implementation="xla",
+            )
+        return dense(y.reshape(b, -1, width), width, std=self.out_std, name="out")
 
 
 class Mlp(nn.Module):
@@ -152,8 +178,10 @@ class Block(nn.Module):
     attention: Kernel = "xla"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t w"]) -> Float[Array, "b t w"]:
-        """Returns the updated residual stream, in its dtype."""
+    def __call__(
+        self, x: Float[Array, "b t w"], read: Int[Array, " b"] | None = None
+    ) -> Float[Array, "b q w"]:
+        """Returns the updated residual stream, in its dtype: all rows, or `read` alone."""
         attention = SelfAttention(
             num_heads=self.num_heads,
             is_causal=self.is_causal,
@@ -161,7 +189,8 @@ class Block(nn.Module):
             implementation=self.attention,
             name="attention",
         )
-        x = x + attention(layer_norm(x, name="norm_1"))
+        attended = attention(layer_norm(x, name="norm_1"), read)
+        x = (x if read is None else take_row(x, read)) + attended
         mlp = Mlp(self.mlp_width, self.activation, self.out_std, name="mlp")
         return x + mlp(layer_norm(x, name="norm_2"))
 
@@ -182,7 +211,8 @@ def transformer(
     num_layers: int,
     scan: bool,
     remat: str,
-) -> Float[Array, "b t w"]:
+    read: Int[Array, " b"] | None = None,
+) -> Float[Array, "b q w"]:
     """Returns x after `block_0`, `block_1`, ... of `tower`, the calling compact module.
 
     Args:
@@ -192,30 +222,45 @@ def transformer(
         num_layers: How many there are.
         scan: Scan one block over the stacked parameters instead of unrolling.
         remat: A policy of `Compute`.
+        read: The row that is read of each example. The last block computes it alone, and of the
+            others their keys and values: it is all that is returned. None returns all rows.
     """
     names = [f"block_{i}" for i in range(num_layers)]
-    if tower.is_initializing() or not scan:
-        for name in names:
+    same = names if read is None else names[:-1]
+    if scan and len(same) > 1 and not tower.is_initializing():
+        # Inside a scan nothing can merge what is recomputed with what was computed before.
+        body = rematerialize(partial(_apply, block), remat, prevent_cse=False)
+        params = [tower.variables["params"][name] for name in same]
+        stacked = jax.tree.map(lambda *leaves: _stack(leaves, x.dtype), *params)
+        x = jax.lax.scan(lambda x, params: (body(params, x), None), x, stacked)[0]
+    else:
+        for name in same:
             x = apply_block(x, tower, block, name=name, remat=remat)
+    if read is None:
         return x
-    # Inside a scan nothing can merge what is recomputed with what was computed before.
-    body = rematerialize(partial(_apply, block), remat, prevent_cse=False)
-    params = [tower.variables["params"][name] for name in names]
-    stacked = jax.tree.map(lambda *leaves: _stack(leaves, x.dtype), *params)
-    return jax.lax.scan(lambda x, params: (body(params, x), None), x, stacked)[0]
+    return apply_block(x, tower, block, read, name=names[-1], remat=remat)
 
 
 def apply_block(
-    x: Float[Array, "..."], tower: nn.Module, block: nn.Module, *, name: str, remat: str
+    x: Float[Array, "..."],
+    tower: nn.Module,
+    block: nn.Module,
+    *inputs: Array,
+    name: str,
+    remat: str,
 ) -> Float[Array, "..."]:
-    """Returns what `block`, which has no parent, makes of x with `tower`'s parameters `name`."""
+    """Returns what `block`, which has no parent, makes of x with `tower`'s parameters `name`.
+
+    `inputs` are what the block takes besides x.
+    """
     if tower.is_initializing():
-        return block.clone(parent=tower, name=name)(x)
-    return rematerialize(partial(_apply, block), remat)(tower.variables["params"][name], x)
+        return block.clone(parent=tower, name=name)(x, *inputs)
+    apply = rematerialize(partial(_apply, block), remat)
+    return apply(tower.variables["params"][name], x, *inputs)
 
 
-def _apply(block: nn.Module, params: Any, x: Float[Array, "..."]) -> Any:
-    return block.apply({"params": params}, x)
+def _apply(block: nn.Module, params: Any, *inputs: Array) -> Any:
+    return block.apply({"params": params}, *inputs)
 
 
 def rematerialize(function: Callable, remat: str, *, prevent_cse: bool = True) -> Callable:

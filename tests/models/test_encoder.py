@@ -144,8 +144,9 @@ def test_texts_cut_to_the_longest_equal_those_of_77_tokens(padding):
     encode = jax.jit(long.encode_text)
     full, cut = (encode(params, jnp.asarray(rows[:, :length])) for length in (77, 24))
     assert np.abs(full).max() > 0.1
-    # Sums over 77 or 24 keys are split otherwise: one rounding.
-    np.testing.assert_allclose(cut, full, rtol=0, atol=2e-7 * np.abs(full).max())
+    # Sums over 77 or 24 keys are split otherwise. With one query in the last block XLA's dot is a
+    # vector by a matrix, split once more than the product of two matrices was: a few roundings.
+    np.testing.assert_allclose(cut, full, rtol=0, atol=5e-7 * np.abs(full).max())
 
 
 def test_cudnn_on_a_cpu_fails_while_tracing(encoder, params, tokens):
