@@ -44,15 +44,38 @@ from calib_jax.objectives.views import Tables
 from calib_jax.runs.experiment import Experiment, Stage
 from calib_jax.training.loop import Training
 
-SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+TESTS = pathlib.Path(__file__).resolve().parent
+IMAGE_SETS = pathlib.Path(
+    os.environ.get("CALIB_JAX_IMAGE_SETS") or TESTS.parents[1] / "shared" / "tfds"
+)
+LACKING = f"for want of the prepared sets: {IMAGE_SETS} is no folder"
+
+
+def pytest_runtest_setup(item):
+    """Skips what is marked `image_sets` where there are none."""
+    if item.get_closest_marker("image_sets") and not IMAGE_SETS.is_dir():
+        pytest.skip(LACKING)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Counts them: one line, before pytest's own, which stays the last."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum("image_sets" in report.keywords for report in skipped)
+    if count:
+        tests = "1 test" if count == 1 else f"{count} tests"
+        terminalreporter.write_line(f"image sets: {tests} skipped, {LACKING}")
 
 
 @pytest.fixture(scope="session")
-def shared() -> pathlib.Path:
-    """The folder beside the checkout with golden outputs and prepared data sets."""
-    if not SHARED.is_dir():
-        pytest.skip("needs the folder ../shared with golden files and data sets")
-    return SHARED
+def golden_dir() -> pathlib.Path:
+    """Outputs of the original implementations; `tests/golden/README.md` says how each was made."""
+    return TESTS / "golden"
+
+
+@pytest.fixture(scope="session")
+def image_sets() -> pathlib.Path:
+    """The data_dir of prepared image sets; a test that reads it is marked `image_sets`."""
+    return IMAGE_SETS
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Decoding of good and broken files, and the views against Pillow by hand."""
 
 import io
-import pathlib
 
 import cv2
 import jax
@@ -198,13 +197,31 @@ def test_a_decoder_that_returns_nothing(failure, monkeypatch):
         images.decode(data, where="set[train], record 3")
 
 
-@pytest.fixture(scope="module")
-def photographs(shared):
-    """Every tenth of the thousand, and two that Pillow 13 resizes row by row first."""
-    records = RecordSplit(
-        Split(name="imagenet_sample", split="validation"), [pathlib.Path(shared) / "tfds"]
-    )
-    return [records.read(index) for index in [*range(0, 1000, 10), 43, 997]]
+DRAWN_SHAPES = [
+    (256, 256),
+    (256, 384),
+    (359, 256),
+    (256, 317),
+    (382, 256),
+    (240, 350),
+    (548, 256),
+    (500, 241),
+]
+"""Shapes of photographs; Pillow 13 resizes the last two row by row first."""
+
+
+@pytest.fixture(
+    scope="module", params=["drawn", pytest.param("prepared", marks=pytest.mark.image_sets)]
+)
+def photographs(request, draw_set, image_sets):
+    """Every tenth of the thousand, and two that Pillow 13 resizes row by row first; or drawn."""
+    data_dir, rows = image_sets, [*range(0, 1000, 10), 43, 997]
+    if request.param == "drawn":
+        files = [(encode(photograph(*shape), "JPEG"), 0) for shape in DRAWN_SHAPES]
+        data_dir = draw_set("imagenet_sample", ("drawn",), {"validation": files})
+        rows = range(len(DRAWN_SHAPES))
+    records = RecordSplit(Split(name="imagenet_sample", split="validation"), [data_dir])
+    return [records.read(index) for index in rows]
 
 
 def evaluation_view(pixels, size):

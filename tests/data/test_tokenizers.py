@@ -22,8 +22,8 @@ def words():
 
 
 @pytest.fixture(scope="module")
-def clip_folder(shared):
-    return shared / "clip_tokenizer"
+def clip_folder(golden_dir):
+    return golden_dir / "clip_tokenizer"
 
 
 @pytest.fixture(scope="module")

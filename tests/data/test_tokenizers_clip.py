@@ -15,8 +15,8 @@ CAT = [BOS, 320, 1125, 539, 320, 2368, EOT]
 
 
 @pytest.fixture(scope="module")
-def clip_folder(shared):
-    return shared / "clip_tokenizer"
+def clip_folder(golden_dir):
+    return golden_dir / "clip_tokenizer"
 
 
 @pytest.fixture(scope="module")

@@ -76,9 +76,9 @@ def test_numbers_of_other_code():
     assert parts + metrics["brier_uncertainty"] == pytest.approx(two_class, abs=2e-3)
 
 
-def test_the_golden_file(shared):
+def test_the_golden_file(golden_dir):
     """Outputs of the field's PyTorch code for logits that it was given too."""
-    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+    golden = np.load(golden_dir / "scores_and_metrics.npz")
     given = (golden["test_logits"], golden["test_labels"])
     got = evaluate_predictions(*given, **QUIET)["metrics"]["reported"]
     tens = evaluate_predictions(*given, **QUIET, num_bins=10)["metrics"]["reported"]

@@ -1,8 +1,8 @@
 """Ten steps of CaRot by the real train step, against the authors' code written out in float64.
 
 The oracle shares nothing with the package: OpenAI's towers on OpenAI's names, the loss, AdamW and
-the EMA teacher line by line as in `../shared/reference/robust_finetuning.md`, section 1a. Without
-the three coefficients it is the original FLYP, whose golden losses and weights it must give.
+the EMA teacher line by line as in MLAI-Yonsei/CaRot (c3e8bdc, `carot_loss.py`). Without the three
+coefficients it is the original FLYP, whose golden losses and weights it must give.
 """
 
 import jax
@@ -129,19 +129,14 @@ def run_by_hand(p, batches, golden, lambdas):
 
 
 @pytest.fixture(scope="module")
-def folder(shared):
-    return shared / "golden"
+def golden(golden_dir):
+    return np.load(golden_dir / "flyp_trajectory.npz")
 
 
 @pytest.fixture(scope="module")
-def golden(folder):
-    return np.load(folder / "flyp_trajectory.npz")
-
-
-@pytest.fixture(scope="module")
-def by_hand(folder, golden):
+def by_hand(golden_dir, golden):
     """Returns a function: a float64 run of so many steps; the golden batches go round."""
-    weights = safetensors.numpy.load_file(folder / "flyp_trajectory_init.safetensors")
+    weights = safetensors.numpy.load_file(golden_dir / "flyp_trajectory_init.safetensors")
     batches = list(zip(golden["images_uint8"], golden["tokens"], strict=True))
 
     def run(num_steps, lambdas):
@@ -159,9 +154,9 @@ def expected(by_hand):
 
 
 @pytest.fixture(scope="module")
-def trajectory(folder, golden):
+def trajectory(golden_dir, golden):
     """Losses, last student and last teacher of the train step, by OpenAI's names."""
-    model = read_model(str(folder / "flyp_trajectory_init.safetensors"))
+    model = read_model(str(golden_dir / "flyp_trajectory_init.safetensors"))
     params = {"encoder": model.params, "classifier": {}}
     method = carot(
         learning_rate=float(golden["lr"]),
@@ -218,10 +213,10 @@ def assert_weights_agree(weights, expected, first_gradient, *, atol):
     assert num_excused < 10  # of 150,000
 
 
-def test_the_oracle_is_flyp_without_the_coefficients(folder, golden, by_hand):
+def test_the_oracle_is_flyp_without_the_coefficients(golden_dir, golden, by_hand):
     losses, weights, _, first_gradient = by_hand(len(golden["losses"]), (0.0, 0.0, 0.0))
     np.testing.assert_allclose(losses, golden["losses"], rtol=1e-6)
-    final = safetensors.numpy.load_file(folder / "flyp_trajectory_final.safetensors")
+    final = safetensors.numpy.load_file(golden_dir / "flyp_trajectory_final.safetensors")
     assert_weights_agree(weights, final, first_gradient, atol=1e-4)
 
 

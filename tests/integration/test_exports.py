@@ -158,10 +158,10 @@ def test_an_export_is_where_the_next_run_starts(exported, tiny_experiment, tmp_p
     assert not (tmp_path / "models").exists()
 
 
-def test_a_tokenizer_of_another_model_is_refused(exported, shared, tiny_experiment):
+def test_a_tokenizer_of_another_model_is_refused(exported, golden_dir, tiny_experiment):
     start = str(exported[1] / "pretrained" / "seed_0")
     changes = {"pretrained": start, "pretrain": None, "pretrain_method": None, "model": None}
-    experiment = tiny_experiment(**changes, tokenizer=str(shared / "clip_tokenizer"))
+    experiment = tiny_experiment(**changes, tokenizer=str(golden_dir / "clip_tokenizer"))
     with pytest.raises(ConfigError, match=r"tokenizer: got a tokenizer of 49408 ids .* 16 ids"):
         run(experiment, exported[1] / "refused")
     assert not (exported[1] / "refused").exists()

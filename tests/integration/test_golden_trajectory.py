@@ -25,14 +25,14 @@ def stored(config, params):
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return np.load(shared / "golden" / "flyp_trajectory.npz")
+def golden(golden_dir):
+    return np.load(golden_dir / "flyp_trajectory.npz")
 
 
 @pytest.fixture(scope="module")
-def trajectory(shared, golden):
+def trajectory(golden_dir, golden):
     """Losses, learning rates, final weights and first gradient, the last two by OpenAI's names."""
-    model = read_model(str(shared / "golden" / "flyp_trajectory_init.safetensors"))
+    model = read_model(str(golden_dir / "flyp_trajectory_init.safetensors"))
     config, params = model.config, model.params
     params = {"encoder": params, "classifier": {}}
     num_steps, num_examples, length = golden["tokens"].shape
@@ -87,9 +87,9 @@ def is_determined(name, gradient):
     return determined
 
 
-def test_final_weights(shared, trajectory):
+def test_final_weights(golden_dir, trajectory):
     _, _, weights, first_gradient = trajectory
-    golden = safetensors.numpy.load_file(shared / "golden" / "flyp_trajectory_final.safetensors")
+    golden = safetensors.numpy.load_file(golden_dir / "flyp_trajectory_final.safetensors")
     assert weights.keys() == golden.keys()
     num_excused = 0
     for name, expected in golden.items():

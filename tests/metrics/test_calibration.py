@@ -41,8 +41,8 @@ def gaps_by_loop(confidence, correct, num_bins):
 
 @pytest.mark.parametrize("num_bins", [10, 15])
 @pytest.mark.parametrize("norm", ["l1", "l2", "max"])
-def test_golden(shared, norm, num_bins):
-    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+def test_golden(golden_dir, norm, num_bins):
+    golden = np.load(golden_dir / "scores_and_metrics.npz")
     ece = calibration.expected_calibration_error(
         numerics.softmax(golden["test_logits"]),
         golden["test_labels"],

@@ -17,8 +17,8 @@ ALL = (
 )
 
 
-def test_golden(shared):
-    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+def test_golden(golden_dir):
+    golden = np.load(golden_dir / "scores_and_metrics.npz")
     logits, labels = golden["test_logits"], golden["test_labels"]
     assert classification.accuracy(logits, labels) == golden["calibration/accuracy"]
     for value, key in [

@@ -38,8 +38,8 @@ def fpr_by_loop(scores, is_id, positive, tpr):
     raise AssertionError
 
 
-def test_golden(shared):
-    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+def test_golden(golden_dir):
+    golden = np.load(golden_dir / "scores_and_metrics.npz")
     scores, is_id = golden["detection_scores"], golden["detection_is_id"]
     for name, key in {
         "auroc": "auroc",

@@ -80,8 +80,8 @@ def test_scikit_learn():
         assert value == pytest.approx(expected, rel=1e-12)
 
 
-def test_golden(shared):
-    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+def test_golden(golden_dir):
+    golden = np.load(golden_dir / "scores_and_metrics.npz")
     got = outcomes.of_logits(golden["test_logits"], golden["test_labels"])
     for value, key in ((got.correct, "accuracy"), (got.nll, "nll"), (got.brier, "brier")):
         assert value.mean() == pytest.approx(float(golden[f"calibration/{key}"]), abs=1e-6)

@@ -23,9 +23,9 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
+def golden(golden_dir):
     """(The image tower's parameters under our names, inputs and outputs of OpenAI's code)."""
-    folder = shared / "golden" / "openai_tiny_rn"
+    folder = golden_dir / "openai_tiny_rn"
     params = {}
     for name, x in load_file(folder / "model.safetensors").items():
         part, _, rest = name.partition("visual.")

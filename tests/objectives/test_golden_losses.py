@@ -20,8 +20,8 @@ PARTS = {
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return np.load(shared / "golden" / "carot_losses.npz")
+def golden(golden_dir):
+    return np.load(golden_dir / "carot_losses.npz")
 
 
 @pytest.fixture(scope="module")

@@ -148,8 +148,8 @@ def test_schedule_by_hand(warmup_steps, num_steps):
     np.testing.assert_allclose(traced, expected, rtol=1e-6, atol=1e-12)
 
 
-def test_golden_learning_rates(shared):
-    golden = np.load(shared / "golden" / "flyp_trajectory.npz")
+def test_golden_learning_rates(golden_dir):
+    golden = np.load(golden_dir / "flyp_trajectory.npz")
     settings = AdamW(learning_rate=float(golden["lr"]), warmup_steps=int(golden["warmup_steps"]))
     rates = [settings.schedule(6)(step) for step in range(6)]
     np.testing.assert_allclose(rates, golden["learning_rates"], rtol=1e-6)

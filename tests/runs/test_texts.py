@@ -99,15 +99,15 @@ def test_a_tokenizer_of_another_model_is_refused(written, tiny_experiment, tmp_p
     assert read_texts(experiment, make_mesh()).tokenizer.eot == 11
 
 
-def test_clips_tokenizer_needs_clips_vocabulary(written, shared):
+def test_clips_tokenizer_needs_clips_vocabulary(written, golden_dir):
     _, experiment = written
-    experiment.tokenizer = str(shared / "clip_tokenizer")
+    experiment.tokenizer = str(golden_dir / "clip_tokenizer")
     with pytest.raises(ConfigError, match=r"tokenizer: got a tokenizer of 49408 ids .* 32 ids"):
         read_texts(experiment, make_mesh())
 
 
-def test_a_model_from_scratch_can_have_clips_tokenizer(tiny_experiment, shared):
-    experiment = tiny_experiment(tokenizer=str(shared / "clip_tokenizer"))
+def test_a_model_from_scratch_can_have_clips_tokenizer(tiny_experiment, golden_dir):
+    experiment = tiny_experiment(tokenizer=str(golden_dir / "clip_tokenizer"))
     experiment.model = presets.tiny(
         vocab_size=49_408, context_length=77, image_size=16, width=64, num_layers=1, text_layers=1
     )

@@ -7,8 +7,8 @@ from calib_jax.scores.energy import energy
 LOGITS = np.random.default_rng(0).normal(size=(9, 4))
 
 
-def test_golden(shared):
-    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+def test_golden(golden_dir):
+    golden = np.load(golden_dir / "scores_and_metrics.npz")
     np.testing.assert_allclose(
         energy(golden["test_logits"]), golden["score/energy"], rtol=0, atol=1e-6
     )

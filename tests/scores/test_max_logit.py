@@ -3,8 +3,8 @@ import numpy as np
 from calib_jax.scores.max_logit import max_logit
 
 
-def test_golden(shared):
-    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+def test_golden(golden_dir):
+    golden = np.load(golden_dir / "scores_and_metrics.npz")
     np.testing.assert_allclose(
         max_logit(golden["test_logits"]), golden["score/max_logit"], rtol=0, atol=1e-6
     )

@@ -3,8 +3,8 @@ import numpy as np
 from calib_jax.scores.max_similarity import max_similarity
 
 
-def test_golden(shared):
-    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+def test_golden(golden_dir):
+    golden = np.load(golden_dir / "scores_and_metrics.npz")
     images, texts = (
         features / np.linalg.norm(features, axis=1, keepdims=True)
         for features in (golden["test_features"], golden["text_features"])

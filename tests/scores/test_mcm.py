@@ -16,8 +16,8 @@ SIMILARITIES = cosines(*np.random.default_rng(0).normal(size=(2, 9, 16)))
 
 
 @pytest.mark.parametrize("temperature", ["1", "0.01"])
-def test_golden(shared, temperature):
-    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+def test_golden(golden_dir, temperature):
+    golden = np.load(golden_dir / "scores_and_metrics.npz")
     similarities = cosines(golden["test_features"], golden["text_features"])
     scores = mcm(similarities, temperature=float(temperature))
     np.testing.assert_allclose(scores, golden[f"score/mcm_t{temperature}"], rtol=0, atol=1e-6)

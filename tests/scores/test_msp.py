@@ -3,8 +3,8 @@ import numpy as np
 from calib_jax.scores.msp import msp
 
 
-def test_golden(shared):
-    golden = np.load(shared / "golden" / "scores_and_metrics.npz")
+def test_golden(golden_dir):
+    golden = np.load(golden_dir / "scores_and_metrics.npz")
     np.testing.assert_allclose(msp(golden["test_logits"]), golden["score/msp"], rtol=0, atol=1e-6)
 
 

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 from calib_jax.core.errors import ConfigError
+from calib_jax.data.builders import record
 from calib_jax.data.datasets import cifar10
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
@@ -20,21 +22,38 @@ def test_every_style_is_a_source_with_its_own_captions():
     assert len({template for source in sources for template in source.templates}) == 13
 
 
-def test_class_names_are_those_of_the_prepared_data(shared):
+def test_class_names_are_in_the_order_of_the_alphabet_like_the_labels():
+    for names, num_classes in ((cifar10.CLASS_NAMES, 10), (cifar10.CIFAR100_CLASS_NAMES, 100)):
+        assert tuple(sorted(set(names))) == names
+        assert len(names) == num_classes
+    assert not set(cifar10.CLASS_NAMES) & set(cifar10.CIFAR100_CLASS_NAMES)
+
+
+@pytest.mark.image_sets
+def test_class_names_are_those_of_the_prepared_data(image_sets):
     for name, class_names in (
         ("cifar10", cifar10.CLASS_NAMES),
         ("cifar100", cifar10.CIFAR100_CLASS_NAMES),
     ):
-        opened = ImageSplit(Split(name=name), [shared / "tfds"], image_size=32)
+        opened = ImageSplit(Split(name=name), [image_sets], image_size=32)
         assert opened.label_names == class_names
-    assert not set(cifar10.CLASS_NAMES) & set(cifar10.CIFAR100_CLASS_NAMES)
 
 
-def test_corrupted_copies_of_the_real_test_images(shared, tmp_path):
+@pytest.fixture(params=["drawn", pytest.param("prepared", marks=pytest.mark.image_sets)])
+def source_dir(request, draw_set, image_sets):
+    """Where `cifar10` lies: the real images, or four drawn ones a class."""
+    if request.param == "prepared":
+        return image_sets
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), np.uint8)
+    examples = [(record.png_bytes(each), index % 10) for index, each in enumerate(pixels)]
+    return draw_set("cifar10", cifar10.CLASS_NAMES, {"test": examples})
+
+
+def test_corrupted_copies_of_the_test_images(source_dir, tmp_path):
     corrupted = cifar10.CorruptedTest(
         corruptions=("gaussian_noise", "contrast"), severities=(1, 5), max_examples=20
     )
-    corrupted(shared / "tfds", tmp_path)
+    corrupted(source_dir, tmp_path)
     splits = corrupted.splits()
     assert list(splits) == ["gaussian noise 1", "gaussian noise 5", "contrast 1", "contrast 5"]
     labels = []

@@ -76,8 +76,8 @@ def test_the_templates():
 
 
 @pytest.mark.parametrize("kind", ["class_names", "templates"])
-def test_every_text_is_the_protocols(shared, kind):
-    expected = json.loads((shared / "golden" / "imagenet_protocol_hashes.json").read_text())[kind]
+def test_every_text_is_the_protocols(golden_dir, kind):
+    expected = json.loads((golden_dir / "imagenet_protocol_hashes.json").read_text())[kind]
     texts = {"class_names": CLASS_NAMES, "templates": TEMPLATES}[kind]
     digests = [hashlib.sha256(f"calib-jax:{text}".encode()).hexdigest()[:12] for text in texts]
     assert digests == expected
@@ -94,12 +94,22 @@ def test_the_wordnet_ids_are_those_of_tfds():
     assert ids_of["sunglasses"] == ["n04355933", "n04356056"]
 
 
-def test_the_real_sample_has_one_image_a_class(shared):
+@pytest.fixture(params=["drawn", pytest.param("prepared", marks=pytest.mark.image_sets)])
+def sample_dir(request, draw_set, picture, image_sets):
+    """Where `imagenet_sample` lies: a photograph a class, or a drawn shade a class."""
+    if request.param == "prepared":
+        return image_sets
+    labels = np.random.default_rng(0).permutation(1000).tolist()
+    examples = [(picture(label % 256), label) for label in labels]
+    return draw_set("imagenet_sample", WORDNET_IDS, {"validation": examples})
+
+
+def test_the_sample_has_one_image_a_class(sample_dir):
     split = imagenet.validation("imagenet_sample")
-    records = RecordSplit(split, [shared / "tfds"])
+    records = RecordSplit(split, [sample_dir])
     labels = [records.read(index).label for index in range(len(records))]
     assert sorted(labels) == list(range(1000))
-    images = ImageSplit(split, [shared / "tfds"], image_size=32, class_names=CLASS_NAMES)
+    images = ImageSplit(split, [sample_dir], image_size=32, class_names=CLASS_NAMES)
     assert images.label_names == CLASS_NAMES
     assert images.absent == ()
     for label in (0, 657, 744, 836, 837, 999):

@@ -25,8 +25,8 @@ def test_what_is_read_back_is_the_same_bit_for_bit(request, tmp_path, assert_sam
     assert_same(again.params, params)
 
 
-def test_the_files_of_a_vit_are_hugging_faces(shared, tmp_path):
-    folder = shared / "golden" / "hf_tiny_clip_quick_gelu"
+def test_the_files_of_a_vit_are_hugging_faces(golden_dir, tmp_path):
+    folder = golden_dir / "hf_tiny_clip_quick_gelu"
     source = read_model(str(folder))
     (tmp_path / "tokenizer.json").write_text("{}")
     export.write_model(tmp_path, source.config, source.params, bos=98, eot=99, pad=99)
@@ -76,8 +76,8 @@ def test_transformers_reads_the_config(odd_vit, tmp_path):
     }
 
 
-def test_the_files_of_a_resnet_are_open_clips(shared, tmp_path):
-    path = shared / "golden" / "openai_tiny_rn" / "model.safetensors"
+def test_the_files_of_a_resnet_are_open_clips(golden_dir, tmp_path):
+    path = golden_dir / "openai_tiny_rn" / "model.safetensors"
     source = read_model(str(path))
     export.write_model(tmp_path, source.config, source.params, bos=98, eot=99, pad=0)
     assert {file.name for file in tmp_path.iterdir()} == {

@@ -24,8 +24,8 @@ def test_full_size_model():
     assert not any(hugging_face.IGNORED.fullmatch(row.source) for row in rows)
 
 
-def test_golden_names(shared):
-    folder = shared / "golden" / "hf_tiny_clip_gelu"
+def test_golden_names(golden_dir):
+    folder = golden_dir / "hf_tiny_clip_gelu"
     config, eot = config_of(json.loads((folder / "config.json").read_text()))
     golden = safetensors.numpy.load_file(folder / "model.safetensors")
     assert {row.source for row in hugging_face.rows(config)} == golden.keys()

@@ -47,8 +47,8 @@ def open_clip_folder(tmp_path, odd_vit):
         "openai_tiny_rn/model.safetensors",
     ],
 )
-def test_golden_models(shared, name):
-    path = shared / "golden" / name
+def test_golden_models(golden_dir, name):
+    path = golden_dir / name
     model = read_model(str(path))
     assert (model.eot, model.folder) == (99, path if path.is_dir() else path.parent)
     expected, encoder = np.load(model.folder / "expected.npz"), Encoder(model.config)

@@ -40,9 +40,9 @@ def test_full_size_models(name, num_tensors):
 
 
 @pytest.mark.parametrize("model", ["vit", "resnet"])
-def test_golden_names(request, shared, model):
+def test_golden_names(request, golden_dir, model):
     folder = "openai_tiny_rn" if model == "resnet" else "openai_tiny_vit"
-    golden = safetensors.numpy.load_file(shared / "golden" / folder / "model.safetensors")
+    golden = safetensors.numpy.load_file(golden_dir / folder / "model.safetensors")
     config = sizes(golden)
     names = {row.source for row in openai.rows(config)} | openai.counters(config).keys()
     assert names == golden.keys()
