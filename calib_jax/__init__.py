@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from calib_jax.core.version import __version__ as __version__
 
 
 def __getattr__(name: str) -> Any:

@@ -31,7 +31,7 @@ def test_what_lacks_image_sets_is_skipped_and_counted(tmp_path):
         env={**os.environ, "CALIB_JAX_IMAGE_SETS": str(missing)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     counted, last = result.stdout.rstrip().splitlines()[-2:]

@@ -17,11 +17,11 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array, Int
 
-import calib_jax
 from calib_jax.classifiers.head import Classifier, Head
 from calib_jax.core.errors import WeightsError
 from calib_jax.core.trees import leaf_names
 from calib_jax.core.types import Params
+from calib_jax.core.version import __version__
 from calib_jax.models.encoder import Encoder
 
 CLASSIFIER_FILE = "classifier.safetensors"
@@ -104,7 +104,7 @@ def _fingerprint(
         "tokens": class_tokens,
     }
     digest = hashlib.blake2b(digest_size=16)
-    kind = (classifier, encoder, jax.default_backend(), calib_jax.__version__)
+    kind = (classifier, encoder, jax.default_backend(), __version__)
     digest.update(repr(kind).encode())
     for name, leaf in zip(leaf_names(used), jax.tree.leaves(used), strict=True):
         array = np.ascontiguousarray(leaf)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-import calib_jax
+from calib_jax.core.version import __version__
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.evaluation.evaluate import Evaluation
 from calib_jax.evaluation.record import MAX_MISTAKES
@@ -54,7 +54,7 @@ def collect(
         "schema": SCHEMA,
         "name": name,
         "title": title,
-        "calib_jax_version": calib_jax.__version__,
+        "calib_jax_version": __version__,
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "environment": environment(wall_seconds),
         "config": config,

@@ -20,10 +20,10 @@ import numpy as np
 import rich
 from jaxtyping import Float, Int
 
-import calib_jax
 from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError, TrainingError
 from calib_jax.core.numerics import softmax
+from calib_jax.core.version import __version__
 from calib_jax.evaluation.diagnostics import spectrum
 from calib_jax.metrics import calibration, classification
 from calib_jax.metrics.correlation import KINDS, correlation
@@ -243,7 +243,7 @@ def collect(
         "schema": SCHEMA,
         "name": config["name"],
         "title": config["title"],
-        "calib_jax_version": calib_jax.__version__,
+        "calib_jax_version": __version__,
         "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "environment": environment(time.monotonic() - start),
         "config": config,
