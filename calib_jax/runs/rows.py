@@ -57,12 +57,12 @@ class Rows:
         self._zero_shot: dict[int, dict[str, Predictions]] = {}
 
     def changes(self, names: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """What else finished models are evaluated on than before: `field: old -> new`."""
+        """What has changed since the kept records of these rows: `field: old -> new`."""
         changes: dict[str, None] = {}
         for name, seed in itertools.product(names, seeds):
-            kept, now = self._kept(self.workdir.evaluation(name, seed)), self._identity(name, seed)
-            if kept is not None and kept["identity"]["model"] == now["model"]:
-                changes |= dict.fromkeys(differences(kept["identity"], now))
+            kept = self._kept(self.workdir.evaluation(name, seed))
+            if kept is not None:
+                changes |= dict.fromkeys(differences(kept["identity"], self._identity(name, seed)))
         return list(changes)
 
     def record(self, name: str, seed: int) -> dict[str, Any]:

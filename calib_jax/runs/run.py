@@ -103,12 +103,14 @@ def _opened(experiment: Experiment, texts: Texts, workdir: Workdir, mesh: Mesh) 
 
 def _announce(changes: Sequence[str], workdir: Workdir) -> None:
     """Says why finished models are evaluated again."""
-    if changes:
-        more = f" and {len(changes) - 3} more changes" if len(changes) > 3 else ""
-        print(
-            f"{'; '.join(changes[:3])}{more}: the finished models are evaluated again, not trained "
-            f"again; the earlier record is kept in {workdir.earlier}"
-        )
+    if not changes:
+        return
+    more = f" and {len(changes) - 3} more changes" if len(changes) > 3 else ""
+    is_same_model = not any(change.startswith("model.") for change in changes)
+    print(
+        f"{'; '.join(changes[:3])}{more}: the finished models are evaluated again"
+        f"{', not trained again' * is_same_model}; the earlier record is kept in {workdir.earlier}"
+    )
 
 
 def _is_of(path: pathlib.Path, config: dict[str, Any]) -> bool:

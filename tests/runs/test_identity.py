@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from calib_jax.calibrators.ensemble import EnsembleTemperatureScaling
 from calib_jax.core.errors import ConfigError, DataError
@@ -193,6 +194,18 @@ def test_another_training_is_refused_and_all_left_as_it_is(again, change, messag
         run(experiment, workdir)
     assert asked == {"trained": [], "predicted": []}
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def test_another_pretrained_model_is_refused(again, tmp_path):
+    experiment, workdir, _ = again
+    folder = tmp_path / "pretrained"
+    shutil.copytree(experiment.pretrained, folder)
+    weights = safetensors.numpy.load_file(folder / "model.safetensors")
+    weights["visual_projection.weight"] += 1
+    safetensors.numpy.save_file(weights, folder / "model.safetensors")
+    experiment.pretrained = str(folder)
+    with pytest.raises(ConfigError, match=r"1 field differs: pretrained_weights_crc32: \d+ -> \d+"):
+        run(experiment, workdir)
 
 
 def test_what_changes_no_weight_is_no_other_training(again):
