@@ -158,7 +158,7 @@ def evaluate(
             it (`needs_zero_shot`).
     """
     labelled = {
-        name: _labelled(predictions[name], splits[name], (zero_shot or {}).get(name))
+        name: Labelled.of(predictions[name], splits[name], zero_shot=(zero_shot or {}).get(name))
         for name in evaluation.labelled()
     }
     outcomes = {name: split.outcomes() for name, split in labelled.items()}
@@ -190,18 +190,6 @@ def evaluate(
         for name in (evaluation.id_name, *evaluation.shifts, *evaluation.unknown())
     }
     return record
-
-
-def _labelled(
-    predictions: Predictions, split: ImageSplit, zero_shot: Predictions | None
-) -> Labelled:
-    return Labelled(
-        scores=predictions.logits,
-        labels=predictions.labels,
-        groups=split.groups,
-        answers=split.answers(),
-        zero_shot=None if zero_shot is None else zero_shot.logits,
-    )
 
 
 def _of_labelled(

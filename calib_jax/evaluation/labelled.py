@@ -8,6 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int, Integer, Real
 
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.types import Predictions
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.data.pipeline import spread
 from calib_jax.evaluation.restrict import relabel, restrict
 from calib_jax.evaluation.split_metrics import NUM_BINS, classification_metrics, finite
 from calib_jax.metrics.outcomes import Kind, Outcomes, of_logits, of_probs
@@ -37,6 +41,35 @@ class Labelled:
     answers: Bool[np.ndarray, "n c"] | None = None
     zero_shot: Real[np.ndarray, "n c"] | None = None
     seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        predictions: Predictions,
+        split: ImageSplit,
+        *,
+        zero_shot: Predictions | None = None,
+    ) -> Labelled:
+        """What predictions say of a split, over the classes of its data set.
+
+        Whatever a model is judged by comes from here: a number that chooses a trial, a penalty or
+        an alpha is the one that the report has of the same split.
+
+        Args:
+            predictions: Of every example, or of fewer at even distances (`data.pipeline.spread`).
+            split: What was predicted.
+            zero_shot: Those of the pre-trained model.
+        """
+        answers = None
+        if split.has_answers:
+            answers = split.answers(spread(len(split), len(predictions.labels)))
+        return cls(
+            scores=predictions.logits,
+            labels=predictions.labels,
+            groups=split.groups,
+            answers=answers,
+            zero_shot=None if zero_shot is None else zero_shot.logits,
+        )
 
     def restricted(self) -> Real[np.ndarray, "n k"]:
         """The scores of the data set's classes.
@@ -73,8 +106,17 @@ class Labelled:
         """The metrics that this split has none of."""
         return () if self.answers is None else ONE_ANSWER
 
-    def metrics(self, outcomes: Outcomes, *, num_bins: int = NUM_BINS) -> dict[str, float | None]:
-        """The `classification_metrics` of its outcomes; None for what is infinite or undefined."""
+    def metrics(
+        self, outcomes: Outcomes | None = None, *, num_bins: int = NUM_BINS
+    ) -> dict[str, float | None]:
+        """The `classification_metrics` of its outcomes; None for what is infinite or undefined.
+
+        Args:
+            outcomes: Those of the split, where they are there already.
+            num_bins: Of the calibration errors.
+        """
+        if outcomes is None:
+            outcomes = self.outcomes(num_bins=num_bins)
         values = classification_metrics(outcomes, num_bins=num_bins)
         return {
             key: None if key in self.undefined else finite(value) for key, value in values.items()
@@ -86,3 +128,22 @@ class Labelled:
             return tuple(class_names)
         _, first = np.unique(self.groups[self.groups >= 0], return_index=True)
         return tuple(class_names[index] for index in np.flatnonzero(self.groups >= 0)[first])
+
+
+def check_defined(metric: str, split: ImageSplit, *, where: str, fix: str) -> None:
+    """Refuses to choose by a metric that the validation split has none of.
+
+    Args:
+        metric: That decides.
+        split: The validation split.
+        where: The field that names the metric.
+        fix: What to do instead.
+
+    Raises:
+        ConfigError: Several answers are right for an example, and the metric asks for the one.
+    """
+    if split.has_answers and metric in ONE_ANSWER:
+        raise ConfigError(
+            f"{where}: got {metric!r}, but several classes are right for an example of the "
+            f"validation split, which has no such number. {fix}"
+        )

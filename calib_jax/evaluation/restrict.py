@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from calib_jax.core.errors import ConfigError
 
@@ -35,6 +36,20 @@ def restrict(
     kept = np.argsort(groups, kind="stable")[np.count_nonzero(groups < 0) :]
     starts = np.flatnonzero(np.diff(groups[kept], prepend=-1))
     return np.maximum.reduceat(logits[:, kept], starts, axis=1)
+
+
+def restrict_traced(
+    logits: Float[Array, "n c"], groups: Int[np.ndarray, " c"]
+) -> Float[Array, "n k"]:
+    """`restrict` in JAX, for a loss on a data set of fewer classes; differentiable.
+
+    Args:
+        logits: Over the c classes of the model.
+        groups: As there.
+    """
+    kept = np.flatnonzero(groups >= 0)
+    num_groups = int(groups.max()) + 1
+    return jax.ops.segment_max(logits.T[kept], groups[kept], num_segments=num_groups).T
 
 
 def relabel(

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from calib_jax.core.types import Predictions
 from calib_jax.metrics import calibration, classification, selective, smooth
-from calib_jax.metrics.outcomes import Outcomes, of_logits
+from calib_jax.metrics.outcomes import Outcomes
 from calib_jax.metrics.wilson import wilson_interval
 
 NUM_BINS = 15
@@ -25,16 +24,15 @@ def finite(value: float | int) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def classification_metrics(
-    split: Predictions | Outcomes, *, num_bins: int = NUM_BINS
-) -> dict[str, float]:
+def classification_metrics(outcomes: Outcomes, *, num_bins: int = NUM_BINS) -> dict[str, float]:
     """Every accuracy and calibration metric of one split; fractions in 0..1, NLL in nats.
+
+    Of `Labelled.outcomes`, which knows the classes of the data set: never of raw logits.
 
     `ece_10_per_batch_512` is there to be compared with published numbers only
     (`calibration.batch_averaged_calibration_error`). `brier_*` are the parts of the Brier score of
     the confidence (`calibration.brier_decomposition`), not of `brier`, which is over all classes.
     """
-    outcomes = _outcomes(split)
     confidence, correct = outcomes.confidence, outcomes.correct
     error = functools.partial(calibration.calibration_error, confidence, correct)
     debiased = calibration.debiased_calibration_error(confidence, correct, num_bins=num_bins)
@@ -69,13 +67,12 @@ def classification_metrics(
 
 
 def reliability(
-    split: Predictions | Outcomes, *, num_bins: int = NUM_BINS, level: float = 0.95
+    outcomes: Outcomes, *, num_bins: int = NUM_BINS, level: float = 0.95
 ) -> dict[str, list[float | None]]:
     """The reliability diagram: edges, counts, mean confidence, accuracy; None where empty.
 
     `accuracy_low` and `accuracy_high` are the Wilson interval of each bin's accuracy.
     """
-    outcomes = _outcomes(split)
     bins = calibration.reliability_bins(outcomes.confidence, outcomes.correct, num_bins=num_bins)
     columns = {field.name: getattr(bins, field.name) for field in dataclasses.fields(bins)}
     low, high = wilson_interval(bins.accuracy, bins.count, level=level)
@@ -83,12 +80,6 @@ def reliability(
         name: [finite(value) for value in column.tolist()]
         for name, column in (columns | {"accuracy_low": low, "accuracy_high": high}).items()
     }
-
-
-def _outcomes(split: Predictions | Outcomes) -> Outcomes:
-    if isinstance(split, Outcomes):
-        return split
-    return of_logits(split.logits, split.labels, num_bins=NUM_BINS)
 
 
 def summary(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from calib_jax.core import inputs
 from calib_jax.core.errors import ConfigError, DataError, TrainingError
-from calib_jax.metrics.classification import accuracy, negative_log_likelihood
+from calib_jax.metrics.outcomes import Outcomes, of_logits
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -128,6 +129,7 @@ def choose_logistic(
     validation: tuple[Float[np.ndarray, "m d"], Int[np.ndarray, " m"]],
     *,
     num_classes: int,
+    outcomes: Callable[[Float[np.ndarray, "m c"]], Outcomes] | None = None,
 ) -> tuple[Candidate, tuple[Candidate, ...]]:
     """The fit with the lowest validation NLL, and all fits of the grid, strongest penalty first.
 
@@ -138,6 +140,8 @@ def choose_logistic(
         train: Features as `fit_logistic` takes them, and labels.
         validation: The same of the split that decides.
         num_classes: Of the head; some may have no examples.
+        outcomes: What comes of the validation split's logits, where its data set has other classes
+            than the head; None: over all classes.
 
     Raises:
         DataError: No examples, a label outside [0, num_classes), or validation features that are
@@ -158,13 +162,8 @@ def choose_logistic(
             tolerance=settings.tolerance,
         )
         logits = validation[0] @ np.asarray(fit.kernel) + np.asarray(fit.bias)
-        candidates.append(
-            Candidate(
-                fit,
-                negative_log_likelihood(logits, validation[1]),
-                accuracy(logits, validation[1]),
-            )
-        )
+        found = of_logits(logits, validation[1]) if outcomes is None else outcomes(logits)
+        candidates.append(Candidate(fit, float(found.nll.mean()), float(found.correct.mean())))
         start = (fit.kernel, fit.bias)
     return min(candidates, key=lambda candidate: candidate.validation_nll), tuple(candidates)
 

@@ -15,9 +15,9 @@ from calib_jax.core.linalg import normalize
 from calib_jax.core.types import Params, Predictions
 from calib_jax.data.features import feature_batches
 from calib_jax.evaluation.diagnostics import spectrum
+from calib_jax.evaluation.labelled import Labelled, check_defined
 from calib_jax.evaluation.posthoc import VALIDATION
 from calib_jax.evaluation.predict import Predictor
-from calib_jax.evaluation.split_metrics import classification_metrics
 from calib_jax.methods.method import Method
 from calib_jax.runs.experiment import FINETUNE, Experiment
 from calib_jax.runs.splits import Splits
@@ -75,6 +75,18 @@ class Features:
         split = {VALIDATION: self._splits.evaluated[VALIDATION]}
         return self.predictor(method)(params, split)[VALIDATION]
 
+    def judged(self, predictions: Predictions) -> Labelled:
+        """What a model says of the validation split, over the classes of its data set.
+
+        Args:
+            predictions: Of the split, or of some of its examples at even distances.
+        """
+        return Labelled.of(predictions, self._splits.evaluated[VALIDATION])
+
+    def check_judge(self, metric: str, *, where: str, fix: str) -> None:
+        """Raises a ConfigError where the validation split has no such metric to choose by."""
+        check_defined(metric, self._splits.evaluated[VALIDATION], where=where, fix=fix)
+
     def probe(self, method: Method) -> Callable[[Params], dict[str, float]]:
         """What the history tells of parameters besides the loss."""
         predictor, validation = self.predictor(method), self._splits.evaluated.get(VALIDATION)
@@ -84,12 +96,12 @@ class Features:
             predictions = predictor(params, split, limit=_PROBE_SIZE)[VALIDATION]
             kernel = self._encoder.image_projection(params["encoder"])
             projection = np.linalg.svd(np.asarray(kernel, np.float64), compute_uv=False)
-            metrics = classification_metrics(predictions)
+            metrics = self.judged(predictions).metrics()
+            judged = {f"validation_{key}": metrics[key] for key in ("accuracy", "nll")}
             return {
                 "smallest_singular_value": spectrum(predictions.features)[-1],
                 "projection_smallest_singular_value": projection[-1],
-                "validation_accuracy": metrics["accuracy"],
-                "validation_nll": metrics["nll"],
+                **{key: value for key, value in judged.items() if value is not None},
             }
 
         return probe

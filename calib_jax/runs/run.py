@@ -53,6 +53,8 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         trainer = _opened(experiment, texts, workdir, mesh)
         config = _described(experiment, trainer.identities)
         write_json(workdir.config, config)
+        for name, row in experiment.weight_space.items():
+            row.check_held_out(f"weight_space.{name}", trainer.splits.evaluated)
         chosen, tuning = choose(trainer, trainer.features)
         rows = Rows(trainer, chosen)
         names = (*experiment.methods, *experiment.weight_space)

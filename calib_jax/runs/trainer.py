@@ -120,13 +120,16 @@ class Trainer:
         self, stage_name: str, method: Method, optimizer: LogisticRegression, start: Params
     ) -> Fitted:
         began = time.monotonic()
+        self.features.check_judge("nll", where="linear probe", fix="Choose another split.")
         held_out = self.features.validation(method, start)
+        judged = self.features.judged(held_out)
         features, labels = self.features.of_training(stage_name, method, start)
         best, candidates = choose_logistic(
             optimizer,
             (unit(features), labels),
             (unit(held_out.features), held_out.labels),
             num_classes=len(self.experiment.finetune.class_names),
+            outcomes=lambda logits: dataclasses.replace(judged, scores=logits).outcomes(),
         )
         classifier = {"kernel": best.fit.kernel, "bias": best.fit.bias}
         return Fitted(

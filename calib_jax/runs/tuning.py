@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from calib_jax.core.errors import TrainingError
-from calib_jax.evaluation.split_metrics import classification_metrics
 from calib_jax.methods.method import Method
 from calib_jax.runs.features import Features
 from calib_jax.runs.trainer import Trainer
@@ -35,6 +34,7 @@ def choose(
     if experiment.tuning is None:
         return chosen, record
     metric, seed = experiment.tuning.metric, experiment.seeds[0]
+    features.check_judge(metric, where="tuning.metric", fix="Set ece_15, or another split.")
     trainer.pretrained(seed)  # or its failure would be taken for a trial's
     for name, trials in experiment.tuning.trials.items():
         scores = {
@@ -75,10 +75,10 @@ def _score(
         else:
             predictions = features.validation(method, params)
             if np.isfinite(predictions.logits).all():
-                write_json(path, classification_metrics(predictions))
+                write_json(path, features.judged(predictions).metrics())
             else:  # finite weights, but an overflow on the way to the logits
                 write_json(path, {"error": "the logits of the validation split are not finite"})
     metrics = read_json(path)
     return dict.fromkeys(("nll", "brier", "ece_15"), math.inf) | {
-        key: value for key, value in metrics.items() if key != "error"
+        key: value for key, value in metrics.items() if key != "error" and value is not None
     }

@@ -43,13 +43,7 @@ def curve(
         predictions = predictor(params, splits, bar=bar)
         found: dict[str, Any] = {}
         for name, split in splits.items():
-            labelled = Labelled(
-                scores=predictions[name].logits,
-                labels=predictions[name].labels,
-                groups=split.groups,
-                answers=split.answers(),
-            )
-            metrics = labelled.metrics(labelled.outcomes())
+            metrics = Labelled.of(predictions[name], split).metrics()
             found |= {f"{name}/{metric}": metrics[metric] for metric in METRICS}
         return found
 

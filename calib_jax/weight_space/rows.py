@@ -12,11 +12,13 @@ from jaxtyping import Array, Float
 
 from calib_jax.classifiers.head import Classifier
 from calib_jax.core.errors import ConfigError, nearest
-from calib_jax.core.types import Batch, Params
+from calib_jax.core.types import Batch, Params, Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.pipeline import cycled_batches
+from calib_jax.evaluation.labelled import Labelled, check_defined
+from calib_jax.evaluation.posthoc import VALIDATION
 from calib_jax.evaluation.predict import Predictor
-from calib_jax.evaluation.split_metrics import classification_metrics
+from calib_jax.evaluation.restrict import restrict_traced
 from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.cross_entropy import cross_entropy
@@ -40,12 +42,13 @@ class HeldOut(NamedTuple):
     """The validation split, as a combination looks at it.
 
     Attributes:
-        metrics: Classification metrics of parameters on the whole split.
-        loss: The mean cross-entropy of parameters on a batch, in nats; traceable.
+        metrics: `Labelled.metrics` of parameters on the whole split.
+        loss: The mean cross-entropy of parameters on a batch, in nats, over the classes of the
+            data set; traceable.
         batches: So many batches of so many of its examples, in order and around the end.
     """
 
-    metrics: Callable[[Params], Mapping[str, float]]
+    metrics: Callable[[Params], Mapping[str, Any]]
     loss: Callable[[Params, Batch], Float[Array, ""]]
     batches: Callable[[int, int], Iterable[Batch]]
 
@@ -70,9 +73,6 @@ def held_out(
         mesh: All devices.
     """
 
-    def metrics(params: Params) -> dict[str, float]:
-        return classification_metrics(predictor(params, {"held out": split})["held out"])
-
     def loss(params: Params, batch: Batch) -> Float[Array, ""]:
         views = Views(
             encoder=encoder,
@@ -83,7 +83,10 @@ def held_out(
             batch=batch,
             step=jnp.zeros([], jnp.int32),
         )
-        return jnp.mean(cross_entropy(views.logits, views.labels))
+        if split.groups is None:
+            return jnp.mean(cross_entropy(views.logits, views.labels))
+        logits = restrict_traced(views.logits, split.groups)
+        return jnp.mean(cross_entropy(logits, jnp.asarray(split.groups)[views.labels]))
 
     def batches(count: int, size: int) -> Iterator[Batch]:
         whole = cycled_batches(
@@ -95,7 +98,23 @@ def held_out(
         )
         return (to_devices(batch, mesh) for batch in whole)
 
-    return HeldOut(metrics, loss, batches)
+    return HeldOut(metrics_on(split, predictor=predictor), loss, batches)
+
+
+def metrics_on(
+    split: ImageSplit, *, predictor: Callable[..., Mapping[str, Predictions]]
+) -> Callable[[Params], dict[str, float | None]]:
+    """A function: the metrics of parameters on a split, over the classes of its data set.
+
+    Args:
+        split: The validation split.
+        predictor: Of the models that are to be compared.
+    """
+
+    def metrics(params: Params) -> dict[str, float | None]:
+        return Labelled.of(predictor(params, {"held out": split})["held out"], split).metrics()
+
+    return metrics
 
 
 class Fit(NamedTuple):
@@ -146,6 +165,9 @@ class Combination:
                 f"{where}.num_models: got {self.num_models}, expected 1..{len(seeds)}, the number "
                 "of seeds. Add seeds, or lower it."
             )
+
+    def check_held_out(self, where: str, splits: Mapping[str, ImageSplit]) -> None:
+        """Raises a ConfigError where the validation split lacks the number that chooses."""
 
     def __call__(self, start: Params, fits: Sequence[Fit], held_out: HeldOut) -> Combined:
         """The combined model.
@@ -202,6 +224,12 @@ class WiseFT(Combination):
                 f"{where}.metric: got {self.metric!r}, expected one of {', '.join(METRICS)}."
                 f"{nearest(self.metric, METRICS)} Correct it."
             )
+
+    def check_held_out(self, where: str, splits: Mapping[str, ImageSplit]) -> None:
+        """Raises a ConfigError for a metric that a split of several right answers has none of."""
+        if len(self.alphas) > 1:
+            fix = "Set ece_15, or another split."
+            check_defined(self.metric, splits[VALIDATION], where=f"{where}.metric", fix=fix)
 
     def __call__(self, start: Params, fits: Sequence[Fit], held_out: HeldOut) -> Combined:
         """The interpolated model, and its curve on the validation split."""

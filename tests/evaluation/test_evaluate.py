@@ -32,9 +32,13 @@ class Bare(ImageSplit):
 
     def __init__(self, groups=None, right=None):
         self.groups, self.right = groups, right
+        self.has_answers = right is not None
 
-    def answers(self):
-        return self.right
+    def __len__(self):
+        return len(self.right)
+
+    def answers(self, indices=None):
+        return self.right[indices]
 
 
 def make(**changes):

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import scipy.special
 
-from calib_jax.evaluation.labelled import Labelled
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.types import Predictions
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.evaluation.labelled import Labelled, check_defined
 from calib_jax.evaluation.split_metrics import classification_metrics
 
 RNG = np.random.default_rng(0)
@@ -17,7 +20,8 @@ NAMES = ("ant", "bee", "cat", "dog")
 
 def test_probabilities_are_the_softmax_of_logits():
     of_probs = Labelled(scores=PROBS, labels=LABELS, kind="probs")
-    got, expected = of_probs.metrics(of_probs.outcomes()), SPLIT.metrics(SPLIT.outcomes())
+    got, expected = of_probs.metrics(), SPLIT.metrics(SPLIT.outcomes())
+    assert SPLIT.metrics() == expected  # a split that was read before is not read again
     assert got == pytest.approx(expected)
     assert expected == classification_metrics(SPLIT.outcomes())
 
@@ -55,6 +59,52 @@ def test_several_right_answers_in_fewer_classes():
     assert split.outcomes().correct.all()
     none = Labelled(scores=LOGITS, labels=np.full(120, 2), groups=groups, answers=right & False)
     np.testing.assert_array_equal(none.outcomes().correct, ~is_other)
+
+
+class Several(ImageSplit):
+    """Ten images, of which each has the classes i % 4 and (i + 1) % 4."""
+
+    def __init__(self, groups=None, has_answers=True):
+        self.groups, self.has_answers = groups, has_answers
+
+    def __len__(self):
+        return 10
+
+    def answers(self, indices=None):
+        right = np.eye(4, dtype=bool)[np.arange(10) % 4]
+        return (right | np.roll(right, 1, axis=1))[indices]
+
+
+def said(rows):
+    """Predictions that are each example's second class."""
+    return Predictions(
+        logits=np.eye(4)[(rows + 1) % 4],
+        labels=(rows % 4).astype(np.int32),
+        features=np.ones((len(rows), 2)),
+        class_embeddings=np.ones((4, 2)),
+    )
+
+
+@pytest.mark.parametrize("rows", [np.arange(10), np.array([0, 3, 6])])
+def test_of_a_split_or_of_some_of_its_examples_at_even_distances(rows):
+    assert Labelled.of(said(rows), Several()).outcomes().correct.all()
+    alone = Labelled.of(said(rows), Several(has_answers=False))
+    assert alone.answers is None and not alone.outcomes().correct.any()
+    groups = np.array([0, 0, 1, 1])
+    own = Labelled.of(said(rows), Several(groups, has_answers=False), zero_shot=said(rows))
+    np.testing.assert_array_equal(
+        own.outcomes().correct, groups[rows % 4] == groups[(rows + 1) % 4]
+    )
+    np.testing.assert_array_equal(own.zero_shot, own.scores)
+
+
+def test_no_choice_goes_by_a_number_that_the_split_has_none_of():
+    place = {"where": "a.metric", "fix": "Set ece_15."}
+    check_defined("nll", Several(has_answers=False), **place)
+    check_defined("accuracy", Several(), **place)
+    message = r"^a.metric: got 'nll', but several classes are right .* no such number. Set ece_15.$"
+    with pytest.raises(ConfigError, match=message):
+        check_defined("nll", Several(), **place)
 
 
 def test_an_infinite_likelihood_is_none():

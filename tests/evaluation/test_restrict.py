@@ -1,10 +1,12 @@
 """Restricted logits against a loop over classes, and labels of examples with several answers."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from calib_jax.core.errors import ConfigError
-from calib_jax.evaluation.restrict import relabel, restrict
+from calib_jax.evaluation.restrict import relabel, restrict, restrict_traced
 
 RNG = np.random.default_rng(0)
 
@@ -20,6 +22,17 @@ def test_the_maximum_of_every_group():
     restricted = restrict(logits, groups)
     assert restricted.dtype == np.float32
     np.testing.assert_array_equal(restricted, restricted_by_loop(logits, groups))
+
+
+def test_the_traced_one_is_the_same_and_the_largest_of_a_group_gets_its_gradient():
+    logits = RNG.normal(size=(5, 11)).astype(np.float32)
+    groups = np.array([2, -1, 0, 1, 2, -1, 3, 0, 2, -1, 4])
+    weights = RNG.normal(size=(5, 5)).astype(np.float32)
+    values, pull = jax.vjp(lambda x: restrict_traced(x, groups), jnp.asarray(logits))
+    np.testing.assert_array_equal(values, restrict(logits, groups))
+    is_largest = np.take_along_axis(restrict(logits, groups), np.maximum(groups, 0)[None], 1)
+    expected = np.where((logits == is_largest) & (groups >= 0), weights[:, groups], 0)
+    np.testing.assert_allclose(pull(jnp.asarray(weights))[0], expected)
 
 
 def test_a_subset_is_a_choice_of_columns_and_a_permutation_reorders_them():

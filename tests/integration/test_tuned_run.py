@@ -1,6 +1,7 @@
 """One run with all that a table can have: tuned methods, methods of methods, rows of weights."""
 
 import copy
+import dataclasses
 import json
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from calib_jax.core.sharding import make_mesh
+from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.compositions import averaged, born_again
@@ -21,6 +23,15 @@ from calib_jax.runs.texts import read_texts
 from calib_jax.training import loop
 from calib_jax.training.loop import Training
 from calib_jax.weight_space.rows import Soup, TeacherOf, WiseFT
+
+
+@dataclasses.dataclass(kw_only=True)
+class TwoColours(Split):
+    """Colours among which red and dark blue are one class: the logits are restricted."""
+
+    def groups(self, own_names, class_names):
+        return np.array([0, 1, 0], np.int32)
+
 
 METHODS = ["zero_shot", "linear_probe", "probe", "averaged", "born_again"]
 ROWS = ["wise_ft", "soup", "teacher"]
@@ -74,6 +85,8 @@ def experiment(tiny_experiment, tiny_model, tmp_path_factory):
         num_steps=4, batch_size=16, log_every=4, checkpoint_every=4
     )
     experiment.export.models = False
+    # Of fewer classes than the model: what is chosen is chosen by the numbers that are reported.
+    experiment.evaluation.validation = TwoColours(name="tiny_colours", split="validation")
     return experiment
 
 
@@ -154,6 +167,16 @@ def test_the_results_have_every_row_and_the_tuning(finished):
         **dict.fromkeys(("zero_shot", *ROWS), 0),
         **{"probe": 2, "averaged": 4, "born_again": 2},
     }
+
+
+def test_the_history_has_the_reported_numbers(finished):
+    """The split is small: the last look during the training was at all of it."""
+    rows = [json.loads(line) for line in (finished[0] / "metrics.jsonl").read_text().splitlines()]
+    for phase, seed in (("born_again", 7), ("probe.fair", 2)):
+        last = [row for row in rows if (row["phase"], row["seed"]) == (phase, seed)][-1]
+        reported = cell(finished[1], phase.split(".")[0], seed)["metrics"]["validation"]
+        assert last["validation_nll"] == pytest.approx(reported["nll"], rel=1e-5)
+        assert last["validation_accuracy"] == reported["accuracy"]
 
 
 def test_the_best_trial_goes_on_to_be_the_method(finished):

@@ -1,12 +1,14 @@
 """Hyper-parameters chosen on the validation split, by hand-made scores."""
 
 import json
+import types
 
 import numpy as np
 import pytest
 
 from calib_jax.core.errors import ConfigError, TrainingError
 from calib_jax.core.types import Predictions
+from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.methods.probes import lp_ft
 from calib_jax.runs.experiment import Tuning
@@ -18,6 +20,24 @@ from calib_jax.runs.workdir import Workdir
 from calib_jax.training.loop import Fitted
 
 CONFIDENCES = {"sure": 0.9, "unsure": 0.6, "as unsure": 0.6, "wrong": 0.2, "overflow": np.nan}
+# Of three classes, of which a data set has the first two: to it the second model is the better one.
+CONFIDENCES |= {"spread": (0.6, 0.3, 0.1), "elsewhere": (0.5, 0.05, 0.45)}
+
+
+class Bare(ImageSplit):
+    """What a tuning asks of a split beside its images."""
+
+    def __init__(self, groups=None, has_answers=False):
+        self.groups, self.has_answers = groups, has_answers
+
+    def __len__(self):
+        return 4
+
+    def answers(self, indices=None):
+        return np.eye(4, 2, dtype=bool)[indices]
+
+
+PLAIN = Bare()
 
 
 class ByName(Trainer):
@@ -45,18 +65,20 @@ class ByName(Trainer):
 
 
 class OfConfidence(Features):
-    """Four examples of class 0, of two, as sure as the parameters say."""
+    """Four examples of class 0, of two or three, as sure as the parameters say."""
 
-    def __init__(self):
-        pass
+    def __init__(self, split):
+        self._splits = types.SimpleNamespace(evaluated={"validation": split})
 
     def validation(self, method, params):
-        probs = np.tile([params["confidence"], 1 - params["confidence"]], (4, 1))
+        confidence = params["confidence"]
+        one = confidence if isinstance(confidence, tuple) else (confidence, 1 - confidence)
+        probs = np.tile(one, (4, 1))
         return Predictions(
             logits=np.log(probs),
             labels=np.zeros(4, np.int32),
             features=np.ones((4, 2)),
-            class_embeddings=np.eye(2),
+            class_embeddings=np.eye(len(one), 2),
         )
 
 
@@ -64,12 +86,12 @@ class OfConfidence(Features):
 def tuned(tiny_experiment, tmp_path):
     """A function: what `choose` gives for trials of these names, and the stand-in that it asked."""
 
-    def call(*trials, **settings):
+    def call(*trials, split=PLAIN, **settings):
         methods = {"zero_shot": zero_shot(), "lp_ft": lp_ft()}
         tuning = Tuning(trials={"lp_ft": {name: lp_ft() for name in trials}}, **settings)
         experiment = tiny_experiment(methods=methods, tuning=tuning, seeds=(3, 0))
         trainer = ByName(experiment, tmp_path)
-        return (*choose(trainer, OfConfidence()), trainer, experiment)
+        return (*choose(trainer, OfConfidence(split)), trainer, experiment)
 
     return call
 
@@ -95,9 +117,40 @@ def test_the_lowest_score_wins_the_first_of_equals(tuned, metric):
     assert [seed for _, seed in trainer.fits] == [3, 3, 3]
 
 
+@pytest.mark.parametrize("metric", ["nll", "brier", "ece_15"])
+@pytest.mark.parametrize(
+    ("groups", "best"), [(None, "spread"), (np.array([0, 1, -1]), "elsewhere")]
+)
+def test_a_trial_is_judged_over_the_classes_of_the_data_set(tuned, groups, best, metric):
+    """As every number of a report is: over all classes the other trial would have won."""
+    record = tuned("spread", "elsewhere", split=Bare(groups), metric=metric)[1]["lp_ft"]
+    probs = np.array([CONFIDENCES["spread"], CONFIDENCES["elsewhere"]])
+    if groups is not None:
+        probs = probs[:, :2] / probs[:, :2].sum(axis=1, keepdims=True)
+    values = {
+        "nll": -np.log(probs[:, 0]),
+        "brier": (1 - probs[:, 0]) ** 2 + (probs[:, 1:] ** 2).sum(axis=1),
+        "ece_15": 1 - probs[:, 0],
+    }
+    assert record["chosen"] == best
+    assert [one["score"] for one in record["trials"]] == pytest.approx(values[metric].tolist())
+
+
+def test_a_metric_that_the_split_has_none_of_is_found_first(tuned):
+    """Several answers are right: no likelihood of one."""
+    split = Bare(has_answers=True)
+    message = (
+        r"^tuning.metric: got 'nll', but several classes are right for an example of the "
+        r"validation split, which has no such number\. Set ece_15, or another split\.$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        tuned("sure", "unsure", split=split)
+    assert tuned("sure", "unsure", split=split, metric="ece_15")[1]["lp_ft"]["chosen"] == "sure"
+
+
 def test_without_trials_all_is_taken_as_it_is(tiny_experiment, tmp_path):
     experiment = tiny_experiment()
-    chosen, record = choose(ByName(experiment, tmp_path), OfConfidence())
+    chosen, record = choose(ByName(experiment, tmp_path), OfConfidence(PLAIN))
     assert chosen == {name: (name, method) for name, method in experiment.methods.items()}
     assert record == {}
 

@@ -13,10 +13,7 @@ class Unread(ImageSplit):
     """Its classes alone."""
 
     def __init__(self, groups):
-        self.groups = groups
-
-    def answers(self):
-        return None
+        self.groups, self.has_answers = groups, False
 
 
 SPLITS = {"clean": Unread(None), "two classes": Unread(np.array([1, 0, -1]))}

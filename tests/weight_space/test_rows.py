@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from calib_jax.core.errors import ConfigError
+from calib_jax.core.sharding import make_mesh
 from calib_jax.core.types import Predictions
-from calib_jax.evaluation.split_metrics import classification_metrics
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.evaluation.predict import Predictor
 from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.methods.robust import carot
 from calib_jax.weight_space.averages import ALPHAS, greedy_soup, model_stock, uniform_soup, wise_ft
@@ -23,6 +25,8 @@ from calib_jax.weight_space.rows import (
     TeacherOf,
     Tpgm,
     WiseFT,
+    held_out,
+    metrics_on,
 )
 from calib_jax.weight_space.tpgm import tpgm
 
@@ -179,11 +183,98 @@ def test_models_of_other_architectures_do_not_mix():
         WiseFT(of="finetune")(START, [other], Validation().held_out())
 
 
-def test_metrics_are_measured_ones():
-    logits = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
-    labels = np.arange(8, dtype=np.int32) % 3
-    predictions = Predictions(logits, labels, features=logits, class_embeddings=np.eye(3))
-    assert {*METRICS, "accuracy"} <= set(classification_metrics(predictions))
+class Bare(ImageSplit):
+    """What a row asks of a split beside its images."""
+
+    def __init__(self, groups=None, has_answers=False):
+        self.groups, self.has_answers = groups, has_answers
+
+    def __len__(self):
+        return 4
+
+    def answers(self, indices=None):
+        return np.eye(4, 2, dtype=bool)[indices]
+
+
+def says(params, splits):
+    """Logits that are the parameters, of an example of class 0."""
+    logits = np.asarray(params["logits"])[None]
+    return {
+        name: Predictions(
+            logits=logits,
+            labels=np.zeros(1, np.int32),
+            features=np.ones((1, 2)),
+            class_embeddings=np.eye(3, 2),
+        )
+        for name in splits
+    }
+
+
+def judged_on(groups):
+    return HeldOut(metrics_on(Bare(groups), predictor=says), None, None)
+
+
+@pytest.mark.parametrize(("groups", "alpha"), [(None, 0.0), (np.array([0, 1, -1]), 1.0)])
+@pytest.mark.parametrize("metric", METRICS)
+def test_alpha_is_judged_over_the_classes_of_the_data_set(groups, alpha, metric):
+    """The fine-tuned model is surer of the right one of the first two, and surest of the third."""
+    start, tuned = ({"logits": np.float32(x)} for x in ([2.0, 1.0, 0.0], [3.0, 0.0, 3.5]))
+    split = judged_on(groups)
+    assert {*METRICS, "accuracy"} <= set(split.metrics(start))
+    found = WiseFT(of="finetune", alphas=(0.0, 1.0), metric=metric)(
+        start, [Fit(tuned, None)], split
+    )
+    assert found.chosen["alpha"] == alpha
+    own = slice(None) if groups is None else slice(2)
+    for params, value in zip((start, tuned), found.chosen[metric].values(), strict=True):
+        exp = np.exp(np.float64(params["logits"][own]))
+        probs = exp / exp.sum()
+        expected = {
+            "nll": -np.log(probs[0]),
+            "brier": (1 - probs[0]) ** 2 + (probs[1:] ** 2).sum(),
+            "ece_15": abs(probs.max() - (probs.argmax() == 0)),
+        }
+        assert value == pytest.approx(expected[metric])
+
+
+def test_the_loss_is_over_the_classes_of_the_data_set(tiny_model, tiny_batches):
+    encoder, params = tiny_model
+    tables, batch_of = tiny_batches
+    classifier, groups = zero_shot().classifier, np.array([1, 0, 1])
+    whole = {"encoder": params, "classifier": {}}
+    predictor = Predictor(encoder, classifier, tables, mesh=make_mesh(), batch_size=8)
+    split = (encoder, classifier, tables)
+    batch = jax.tree.map(jnp.asarray, batch_of(0, num_examples=8))
+    raw, own = (
+        held_out(*split, Bare(given), predictor=predictor, mesh=make_mesh()).loss(whole, batch)
+        for given in (None, groups)
+    )
+    head = classifier.head({}, encoder, params, tables.class_tokens)
+    logits = np.float64(head.logits(encoder.encode_image(params, batch.image)))
+    exp = np.exp(np.stack([logits[:, 1], logits[:, [0, 2]].max(axis=1)], axis=1))
+    nll = -np.log(exp[np.arange(8), groups[batch.label]] / exp.sum(axis=1))
+    np.testing.assert_allclose(own, nll.mean(), rtol=1e-4)
+    assert own < raw
+
+
+def test_wise_ft_needs_a_metric_that_the_split_has():
+    splits = {"validation": Bare(has_answers=True)}
+    WiseFT(of="carot", metric="ece_15").check_held_out("weight_space.mine", splits)
+    WiseFT(of="carot", alphas=(0.5,)).check_held_out("weight_space.mine", splits)
+    Soup(of="carot", greedy=True).check_held_out("weight_space.mine", splits)
+    message = r"^weight_space.mine.metric: got 'brier', but several classes are right for an exam"
+    with pytest.raises(ConfigError, match=message):
+        WiseFT(of="carot", metric="brier").check_held_out("weight_space.mine", splits)
+
+
+def test_a_greedy_soup_is_judged_over_the_classes_of_the_data_set():
+    first, second = ({"logits": np.float32(x)} for x in ([1.0, 0.0, 2.0], [0.0, 1.0, -9.0]))
+    members = []
+    for groups in (None, np.array([0, 1, -1])):
+        soup = Soup(of="finetune", greedy=True)
+        found = soup(first, [Fit(second, None), Fit(first, None)], judged_on(groups))
+        members.append(found.chosen["members"])
+    assert members == [[0, 1], [1, 0]]
 
 
 @pytest.mark.parametrize("kind", Combination.__subclasses__())

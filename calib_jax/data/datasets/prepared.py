@@ -25,6 +25,7 @@ class ImageSplit:
             logits of the data set's classes, `groups[labels]` their labels.
         absent: Those of them that are no class of the data set. A class that the data set declares
             is none of these, even if no image belongs to it.
+        has_answers: Whether several classes may be right for an example (`answers`).
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ImageSplit:
         self._room = _CACHE_BYTES
         self._lock = threading.Lock()
         self._labels = np.full(len(self), -1, np.int32)
+        self.has_answers = "answers" in self._records.features
         self._answers: dict[int, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
@@ -131,18 +133,24 @@ class ImageSplit:
         """The class indices of all examples."""
         return np.array([self.label(index) for index in range(len(self))], np.int32)
 
-    def answers(self) -> Bool[np.ndarray, "n c"] | None:
-        """Which classes are right for every example; None where the labels alone are.
+    def answers(
+        self, indices: Int[np.ndarray, " m"] | None = None
+    ) -> Bool[np.ndarray, "m c"] | None:
+        """Which classes are right for the examples; None where the labels alone are.
 
         A prediction is right if it is any of them: `evaluation.restrict.relabel`.
+
+        Args:
+            indices: Of the examples; None: all.
         """
-        if "answers" not in self._records.features:
+        if not self.has_answers:
             return None
-        right = np.zeros((len(self), len(self.label_names)), np.bool_)
-        for index in range(len(self)):
+        rows = range(len(self)) if indices is None else indices.tolist()
+        right = np.zeros((len(rows), len(self.label_names)), np.bool_)
+        for row, index in enumerate(rows):
             if index not in self._answers:
                 self._decode(index)
-            right[index, self._label_map[list(self._answers[index])]] = True
+            right[row, self._label_map[list(self._answers[index])]] = True
         return right
 
     def _decode(self, index: int) -> Pixels:
