@@ -6,7 +6,9 @@ copied whole into float64.
 
 from __future__ import annotations
 
+import concurrent.futures
 import math
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -44,30 +46,52 @@ def log_softmax(logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
     return shifted
 
 
-def sum_exp_from_max(
-    logits: Float[np.ndarray, "n c"], *, temperature: float = 1.0
-) -> Float[np.ndarray, " n"]:
-    """Row sums `sum_k exp((l_k - max l) / T)` in float64, each in [1, c].
-
-    Its inverse is the largest softmax probability and its logarithm the stable part of
-    logsumexp, without the cancellation of `exp(max - logsumexp)`.
+def check_temperature(temperature: float) -> None:
+    """Refuses a temperature that nothing can be divided by.
 
     Raises:
-      ConfigError: if `temperature` is not a finite number above 0.
+      ConfigError: if it is not a finite number above 0.
     """
     if not 0 < temperature < math.inf:
         raise errors.ConfigError(
             f"temperature: got {temperature}, expected a finite number above 0. "
             "Use 1.0 to leave the logits as they are."
         )
+
+
+def max_and_sum_exp(
+    logits: Float[np.ndarray, "n c"], *, temperature: float = 1.0
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Of every row the maximum, and `sum_k exp((l_k - max l) / T)` in [1, c]; in float64.
+
+    The inverse of the sum is the largest softmax probability and its logarithm the stable part of
+    logsumexp, without the cancellation of `exp(max - logsumexp)`. One pass, by all processors.
+
+    Raises:
+      ConfigError: if `temperature` is not a finite number above 0.
+    """
+    check_temperature(temperature)
     num_rows, num_columns = logits.shape
-    sums = np.empty(num_rows)
-    for rows in row_blocks(num_rows, num_columns):
+    largest, sums = np.empty(num_rows), np.empty(num_rows)
+
+    def fill(rows: slice) -> None:
         block = logits[rows].astype(np.float64)
-        block -= block.max(axis=1, keepdims=True)
-        block /= temperature
+        largest[rows] = block.max(axis=1)
+        block -= largest[rows, None]
+        if temperature != 1:
+            block /= temperature
         sums[rows] = np.exp(block, out=block).sum(axis=1)
-    return sums
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(fill, row_blocks(num_rows, num_columns)))
+    return largest, sums
+
+
+def sum_exp_from_max(
+    logits: Float[np.ndarray, "n c"], *, temperature: float = 1.0
+) -> Float[np.ndarray, " n"]:
+    """Row sums `sum_k exp((l_k - max l) / T)`, as `max_and_sum_exp` has them."""
+    return max_and_sum_exp(logits, temperature=temperature)[1]
 
 
 def logsumexp(
@@ -78,5 +102,5 @@ def logsumexp(
     Raises:
       ConfigError: if `temperature` is not a finite number above 0.
     """
-    sums = sum_exp_from_max(logits, temperature=temperature)
-    return logits.max(axis=1).astype(np.float64) + temperature * np.log(sums)
+    largest, sums = max_and_sum_exp(logits, temperature=temperature)
+    return largest + temperature * np.log(sums)

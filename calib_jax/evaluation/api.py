@@ -16,16 +16,9 @@ from calib_jax.core.errors import ConfigError, DataError, nearest
 from calib_jax.evaluation import intervals
 from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.overlap import check_disjoint
-from calib_jax.evaluation.posthoc import (
-    TEMPERATURE,
-    VALIDATION,
-    AnyCalibrator,
-    calibrated,
-    check_needs,
-    summary_intervals,
-)
-from calib_jax.evaluation.record import check_trends, mistakes, records
-from calib_jax.evaluation.split_metrics import NUM_BINS, summary
+from calib_jax.evaluation.posthoc import TEMPERATURE, VALIDATION, AnyCalibrator, check_needs
+from calib_jax.evaluation.record import Roles, check_trends, record_of
+from calib_jax.evaluation.split_metrics import NUM_BINS
 from calib_jax.metrics.calibration import check_num_examples
 from calib_jax.metrics.outcomes import Kind, Outcomes
 from calib_jax.metrics.robustness import Trend
@@ -91,8 +84,16 @@ def evaluate_predictions(
     chosen = _calibrators(calibrators, splits)
     names = _names(class_names, num_classes=next(iter(splits.values())).scores.shape[1])
     outcomes = _outcomes(splits, num_bins=num_bins)
-    numbers = {"num_bins": num_bins, "num_resamples": num_resamples}
-    return _record(splits, outcomes, chosen, names, trends or {}, **numbers, level=level)
+    roles = Roles(
+        id_name=name,
+        shifts=tuple(shifts or {}),
+        calibrators=chosen,
+        trends=trends or {},
+        num_bins=num_bins,
+        num_resamples=num_resamples,
+        level=level,
+    )
+    return record_of(intervals.seeded(splits, outcomes), outcomes, names, roles)
 
 
 def _check_trends(trends: Any, shifts: Any) -> None:
@@ -152,43 +153,6 @@ def _outcomes(splits: Mapping[str, Labelled], *, num_bins: int) -> dict[str, Out
         held_out = splits[VALIDATION]
         check_disjoint(held_out.scores, reported, name=f"calibration.{held_out.kind}")
     return outcomes
-
-
-def _record(
-    splits: Mapping[str, Labelled],
-    outcomes: Mapping[str, Outcomes],
-    chosen: Mapping[str, AnyCalibrator],
-    class_names: Sequence[str],
-    trends: Mapping[str, Trend],
-    *,
-    num_bins: int,
-    num_resamples: int,
-    level: float,
-) -> dict[str, Any]:
-    """All that is computed."""
-    id_name = next(iter(splits))
-    shifts = tuple(name for name in splits if name not in (id_name, VALIDATION))
-    splits = intervals.seeded(splits, outcomes)
-    numbers = {"num_bins": num_bins, "num_resamples": num_resamples}
-    record = records(
-        splits, outcomes, id_name=id_name, shifts=shifts, trends=trends, **numbers, level=level
-    )
-    record["mistakes"] = {
-        name: mistakes(one, class_names) for name, one in outcomes.items() if name != VALIDATION
-    }
-    if VALIDATION in splits or chosen:
-        record["calibrated"] = calibrated(chosen, splits, shifts=shifts, **numbers, level=level)
-    if shifts and num_resamples:
-        record["summary_intervals"] |= summary_intervals(record)
-    record["summary"] = summary(
-        record["metrics"],
-        {},
-        id_name=id_name,
-        shifts=shifts,
-        calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
-        num_bins=num_bins,
-    )
-    return record
 
 
 def _read(

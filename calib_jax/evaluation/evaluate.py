@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from calib_jax.calibrators.calibrator import Calibrator, PairedCalibrator
 from calib_jax.calibrators.temperature import TemperatureScaling
@@ -16,20 +17,23 @@ from calib_jax.data.datasets.records import Split
 from calib_jax.data.datasets.slices import may_overlap
 from calib_jax.data.pipeline import spread
 from calib_jax.evaluation import intervals
-from calib_jax.evaluation.detection import SCORES, detection_metrics
+from calib_jax.evaluation.detection import (
+    Scored,
+    detection_record,
+    quantities_of,
+    score_split,
+)
 from calib_jax.evaluation.diagnostics import spectrum
 from calib_jax.evaluation.labelled import Labelled
-from calib_jax.evaluation.posthoc import (
-    TEMPERATURE,
-    VALIDATION,
-    calibrated,
-    conformal,
-    summary_intervals,
-)
-from calib_jax.evaluation.record import check_trends, mistakes, records
-from calib_jax.evaluation.split_metrics import summary
-from calib_jax.metrics.outcomes import Outcomes
+from calib_jax.evaluation.posthoc import TEMPERATURE, VALIDATION
+from calib_jax.evaluation.record import Roles, check_trends, record_of
 from calib_jax.metrics.robustness import Trend
+from calib_jax.scores.energy import Energy
+from calib_jax.scores.max_logit import MaxLogit
+from calib_jax.scores.max_similarity import MaxSimilarity
+from calib_jax.scores.mcm import MCM
+from calib_jax.scores.msp import MSP
+from calib_jax.scores.score import Score, fitted
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -45,7 +49,8 @@ class Evaluation:
         near: OOD sets whose classes are close to the known ones.
         far: OOD sets that have little to do with them.
         templates: Prompts of the zero-shot head, averaged.
-        score: The OOD score of the table; `results.json` has all of them.
+        scores: OOD scores of every split, under names of your own; `results.json` has all.
+        score: That of the table, by its name.
         batch_size: Images at a time, over all devices.
         num_examples: Images of each set that the report shows.
         num_resamples: Of the bootstrap intervals; 0: none. 200 of them take 0.13 s for a split of
@@ -68,6 +73,15 @@ class Evaluation:
     near: dict[str, Split] = dataclasses.field(default_factory=dict)
     far: dict[str, Split] = dataclasses.field(default_factory=dict)
     templates: tuple[str, ...]
+    scores: dict[str, Score] = dataclasses.field(
+        default_factory=lambda: {
+            "msp": MSP(),
+            "max_logit": MaxLogit(),
+            "energy": Energy(),
+            "mcm": MCM(),
+            "max_similarity": MaxSimilarity(),
+        }
+    )
     score: str = "mcm"
     batch_size: int = 256
     num_examples: int = 3
@@ -81,11 +95,16 @@ class Evaluation:
 
     def validate(self) -> None:
         """Raises a ConfigError for what is unknown, named twice, out of range or fit to a test."""
-        if self.score not in SCORES:
+        if self.score not in self.scores:
             raise ConfigError(
-                f"evaluation.score: got {self.score!r}, expected one of {', '.join(SCORES)}."
-                f"{nearest(self.score, SCORES)} Correct it."
+                f"evaluation.score: got {self.score!r}, expected one of evaluation.scores: "
+                f"{', '.join(self.scores) or 'none'}.{nearest(self.score, self.scores)} Correct it."
             )
+        for name, score in self.scores.items():
+            try:
+                score.validate()
+            except ConfigError as error:
+                raise ConfigError(f"evaluation.scores.{name}.{error}") from None
         names = [VALIDATION, self.id_name, *self.shifts, *self.near, *self.far]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -126,6 +145,28 @@ class Evaluation:
         """Whether a calibrator compares a model with the pre-trained one."""
         return any(isinstance(one, PairedCalibrator) for one in self.calibrators.values())
 
+    def needs_reference(self) -> bool:
+        """Whether a score is fitted to what a model says of the training images."""
+        return any(score.fit_needs for score in self.scores.values())
+
+    def roles(self) -> Roles:
+        """The same, as a record is made of it: without validation nothing is to be fitted."""
+        return Roles(
+            id_name=self.id_name,
+            shifts=tuple(self.shifts),
+            near=tuple(self.near),
+            far=tuple(self.far),
+            table_score=self.score,
+            calibrators={
+                name: one
+                for name, one in self.calibrators.items()
+                if self.validation is not None or isinstance(one, PairedCalibrator)
+            },
+            trends=self.trends,
+            conformal_alpha=self.conformal_alpha,
+            num_resamples=self.num_resamples,
+        )
+
     def labelled(self) -> dict[str, Split]:
         """The splits of the known classes, by name."""
         held_out = {} if self.validation is None else {VALIDATION: self.validation}
@@ -143,11 +184,13 @@ def evaluate(
     class_names: tuple[str, ...],
     *,
     zero_shot: Mapping[str, Predictions] | None = None,
+    scored: Scored | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What `results.json` holds of one model: metrics raw and calibrated, detection, spectrum ...
 
-    Its keys are those of `record.records`, and `mistakes`, `detection`, `spectrum`, `summary`,
-    `examples`; with a validation split `calibrated` and, where it is asked for, `conformal`.
+    Its keys are those of `record.record_of` and `detection.detection_record`, and `spectrum` and
+    `examples`.
 
     Args:
         predictions: Of the splits of `evaluation.labelled()` and `evaluation.unknown()`.
@@ -156,35 +199,36 @@ def evaluate(
         class_names: For the examples.
         zero_shot: What the pre-trained model says of the labelled splits, where a calibrator needs
             it (`needs_zero_shot`).
+        scored: The scores of the ID split and the OOD sets; None: `score_splits` of them.
+        known: An earlier record of the same predictions, scores and resamples: its detection
+            numbers are kept (`detection_record`).
     """
+    if scored is None:
+        scored = score_splits(predictions, evaluation)
     labelled = {
         name: Labelled.of(predictions[name], splits[name], zero_shot=(zero_shot or {}).get(name))
         for name in evaluation.labelled()
     }
     outcomes = {name: split.outcomes() for name, split in labelled.items()}
     labelled = intervals.seeded(labelled, outcomes)
-    record = _of_labelled(labelled, outcomes, evaluation, class_names)
-    id_set = predictions[evaluation.id_name]
-    unknown = {name: predictions[name] for name in evaluation.unknown()}
-    seeds = (labelled[evaluation.id_name].seed, len(labelled))
-    of_unknown, over_sets = _of_unknown(id_set, unknown, evaluation, seeds)
-    over = record.get("summary_intervals", {}) | over_sets | summary_intervals(record)
-    record |= of_unknown | ({"summary_intervals": over} if over else {})
-    values = spectrum(id_set.features)
+    roles = evaluation.roles()
+    unknown: dict[str, Any] = {"detection": {}}
+    if evaluation.unknown():
+        unknown = detection_record(
+            scored,
+            id_name=roles.id_name,
+            table_score=roles.table_score,
+            means={"near_auroc": roles.near, "far_auroc": roles.far},
+            num_resamples=roles.num_resamples,
+            id_seed=labelled[roles.id_name].seed,
+            known=known,
+        )
+    record = record_of(labelled, outcomes, class_names, roles, unknown=unknown)
+    values = spectrum(predictions[evaluation.id_name].features)
     record["spectrum"] = {
         "smallest_singular_value": float(values[-1]),
         "singular_values": values.tolist(),
     }
-    record["summary"] = summary(
-        record["metrics"],
-        record["detection"],
-        id_name=evaluation.id_name,
-        shifts=tuple(evaluation.shifts),
-        near=tuple(evaluation.near),
-        far=tuple(evaluation.far),
-        score=evaluation.score,
-        calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
-    )
     record["examples"] = {
         name: _examples(predictions[name], splits[name], class_names, evaluation.num_examples)
         for name in (evaluation.id_name, *evaluation.shifts, *evaluation.unknown())
@@ -192,74 +236,39 @@ def evaluate(
     return record
 
 
-def _of_labelled(
-    labelled: dict[str, Labelled],
-    outcomes: dict[str, Outcomes],
+def score_splits(
+    predictions: Mapping[str, Predictions],
     evaluation: Evaluation,
-    class_names: tuple[str, ...],
-) -> dict[str, Any]:
-    record = records(
-        labelled,
-        outcomes,
-        id_name=evaluation.id_name,
-        shifts=tuple(evaluation.shifts),
-        trends=evaluation.trends,
-        num_resamples=evaluation.num_resamples,
-    )
-    reported = {name: split for name, split in labelled.items() if name != VALIDATION}
-    record["mistakes"] = {
-        name: mistakes(outcomes[name], split.class_names(class_names))
-        for name, split in reported.items()
-    }
-    has_held_out = VALIDATION in labelled
-    chosen = {
-        name: one
-        for name, one in evaluation.calibrators.items()
-        if has_held_out or isinstance(one, PairedCalibrator)
-    }
-    if has_held_out or chosen:
-        record["calibrated"] = calibrated(
-            chosen,
-            labelled,
-            shifts=tuple(evaluation.shifts),
-            num_resamples=evaluation.num_resamples,
-        )
-    if has_held_out and evaluation.conformal_alpha is not None:
-        held_out = labelled[VALIDATION]
-        record["conformal"] = conformal(
-            evaluation.conformal_alpha,
-            held_out,
-            reported,
-            num_resamples=evaluation.num_resamples,
-        )
-    return record
+    *,
+    reference: Predictions | None = None,
+    known: Scored | None = None,
+) -> dict[str, dict[str, Float[np.ndarray, " n"]]]:
+    """Every score of the ID split and of each OOD set, each computed once.
 
+    Args:
+        predictions: Of these splits, by name.
+        evaluation: With the scores.
+        reference: What the model says of the training images, for scores that are fitted to them
+            (`needs_reference`).
+        known: What is computed already, of the same predictions and scores: it is kept.
 
-def _of_unknown(
-    id_set: Predictions,
-    ood_sets: Mapping[str, Predictions],
-    evaluation: Evaluation,
-    seeds: tuple[int, int],
-) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """`detection`, with resamples `detection_intervals`; and the summary's intervals of means."""
-    found: dict[str, Any] = {
-        "detection": {name: detection_metrics(id_set, one) for name, one in ood_sets.items()}
-    }
-    if not evaluation.num_resamples or not ood_sets:
-        return found, {}
-    drawn = intervals.detection(
-        id_set, ood_sets, num_resamples=evaluation.num_resamples, seeds=seeds
-    )
-    found["detection_intervals"] = {
-        name: {score: intervals.ends(values) for score, values in of_set.items()}
-        for name, of_set in drawn.items()
-    }
-    over = {
-        f"{kind}_auroc": np.mean([drawn[n][evaluation.score]["auroc"] for n in names], axis=0)
-        for kind, names in (("near", evaluation.near), ("far", evaluation.far))
-        if names
-    }
-    return found, intervals.ends(over)
+    Raises:
+        ConfigError: A score needs what there is not, or a reference.
+        DataError: A score is not finite.
+    """
+    found: dict[str, dict[str, Float[np.ndarray, " n"]]] = {}
+    names = (evaluation.id_name, *evaluation.unknown()) if evaluation.unknown() else ()
+    kept = {name: (known or {}).get(name, {}) for name in names}
+    new = {k for k in evaluation.scores if any(k not in kept[name] for name in names)}
+    of_reference = None if reference is None else quantities_of(reference, labelled=True)
+    ready = fitted({k: evaluation.scores[k] for k in evaluation.scores if k in new}, of_reference)
+    for name in names:
+        lacking = {k: score for k, score in ready.items() if k not in kept[name]}
+        of_split = score_split(lacking, quantities_of(predictions[name]))
+        found[name] = {
+            k: of_split[k] if k in of_split else kept[name][k] for k in evaluation.scores
+        }
+    return found
 
 
 def _examples(

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from calib_jax.core.numerics import softmax
-from calib_jax.core.types import Predictions
-from calib_jax.evaluation.detection import scores
 from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.split_metrics import NUM_BINS
 from calib_jax.metrics import bootstrap, bootstrap_curves
@@ -119,36 +117,6 @@ def over_shifts(
         "worst_shift_accuracy": accuracy.min(axis=0),
         "worst_shift_ece": ece.max(axis=0),
     }
-
-
-def detection(
-    id_set: Predictions,
-    ood_sets: Mapping[str, Predictions],
-    *,
-    num_resamples: int,
-    seeds: tuple[int, int] = (0, 1),
-) -> dict[str, dict[str, dict[str, Values]]]:
-    """The detection numbers of every score on every OOD set, in resamples of both sets.
-
-    The same ID examples are drawn beside each.
-
-    Args:
-        id_set: The ID split.
-        ood_sets: By name.
-        num_resamples: That are drawn.
-        seeds: Of the ID examples, and of the first OOD set; the next sets have the next ones.
-    """
-    of_id = scores(id_set)
-    found: dict[str, dict[str, dict[str, Values]]] = {}
-    for position, (name, ood_set) in enumerate(ood_sets.items()):
-        seed = (seeds[0], seeds[1] + position)
-        found[name] = {
-            score: bootstrap_curves.detection(
-                of_id[score], of_ood, num_resamples=num_resamples, seed=seed
-            )
-            for score, of_ood in scores(ood_set).items()
-        }
-    return found
 
 
 def statistics(

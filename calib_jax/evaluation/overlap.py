@@ -26,7 +26,7 @@ MAX_DEVIATIONS = 3.5
 def check_disjoint(
     held_out: Real[np.ndarray, "n c"], reported: Mapping[str, Real[np.ndarray, "_ c"]], *, name: str
 ) -> None:
-    """Nothing, if the predictions show no example that the first array shares with another.
+    """Refuses predictions that show an example which the first array shares with another.
 
     Rows are compared in the coarsest precision of the two arrays, float32 at most. A row that each
     holds once is the same example in both if some of its values occur nowhere else

@@ -199,7 +199,7 @@ def conformal(
 
 
 def check_needs(calibrators: Mapping[str, AnyCalibrator], splits: Mapping[str, Labelled]) -> None:
-    """Nothing, if there is all that the calibrators need.
+    """Refuses calibrators that lack what they need.
 
     Raises:
         ConfigError: One is to be fitted and there is no validation split, or one needs zero-shot

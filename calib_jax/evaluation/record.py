@@ -1,7 +1,11 @@
-"""What `results.json` says of labelled splits before anything is fitted to them."""
+"""What `results.json` says of one model, from what it says of its splits.
+
+One way from arrays to a record, for models of this library and for predictions of any other.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,13 +15,123 @@ from jaxtyping import Float
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.evaluation import intervals
 from calib_jax.evaluation.labelled import Labelled
-from calib_jax.evaluation.split_metrics import NUM_BINS, ROBUSTNESS, reliability
+from calib_jax.evaluation.posthoc import (
+    TEMPERATURE,
+    VALIDATION,
+    AnyCalibrator,
+    calibrated,
+    conformal,
+    summary_intervals,
+)
+from calib_jax.evaluation.split_metrics import NUM_BINS, ROBUSTNESS, reliability, summary
 from calib_jax.metrics import bootstrap, selective
 from calib_jax.metrics.outcomes import Outcomes
 from calib_jax.metrics.robustness import Trend, effective_robustness
 
 MAX_CURVE_POINTS = 101
 MAX_MISTAKES = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Which split is what, and what is computed of them.
+
+    Attributes:
+        id_name: The ID split's name.
+        shifts: The splits whose mean and worst are summarised.
+        near: The OOD sets whose classes are close to the known ones.
+        far: The OOD sets that have little to do with them.
+        table_score: The OOD score of the table.
+        calibrators: By name; fitted on the validation split, where they are to be fitted.
+        trends: For shifts, by name, the line of baseline models: their effective robustness.
+        conformal_alpha: Share of labels that conformal sets may miss; None: no sets.
+        num_bins: Of the calibration errors, whose names carry it, and of the reliability diagrams.
+        num_resamples: Of the bootstrap; 0: no intervals.
+        level: Of the intervals.
+    """
+
+    id_name: str
+    shifts: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+    far: tuple[str, ...] = ()
+    table_score: str = ""
+    calibrators: Mapping[str, AnyCalibrator] = dataclasses.field(default_factory=dict)
+    trends: Mapping[str, Trend] = dataclasses.field(default_factory=dict)
+    conformal_alpha: float | None = None
+    num_bins: int = NUM_BINS
+    num_resamples: int = 0
+    level: float = 0.95
+
+
+def record_of(
+    splits: Mapping[str, Labelled],
+    outcomes: Mapping[str, Outcomes],
+    class_names: Sequence[str],
+    roles: Roles,
+    *,
+    unknown: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The record: that of `records`, `mistakes`, `calibrated`, `conformal`, `summary`.
+
+    Args:
+        splits: By name, with their seeds (`intervals.seeded`); `validation` is reported nowhere.
+        outcomes: Theirs.
+        class_names: Of the model, for the mistakes.
+        roles: Which split is what.
+        unknown: What `detection.detection_record` says of the OOD sets; None: there are none.
+
+    Raises:
+        ConfigError: As `metrics.bootstrap.intervals` and `posthoc.calibrated`.
+        DataError: As `posthoc.calibrated` and `posthoc.conformal`.
+    """
+    record = records(
+        splits,
+        outcomes,
+        id_name=roles.id_name,
+        shifts=roles.shifts,
+        trends=roles.trends,
+        num_bins=roles.num_bins,
+        num_resamples=roles.num_resamples,
+        level=roles.level,
+    )
+    reported = {name: split for name, split in splits.items() if name != VALIDATION}
+    record["mistakes"] = {
+        name: mistakes(outcomes[name], split.class_names(class_names))
+        for name, split in reported.items()
+    }
+    if VALIDATION in splits or roles.calibrators:
+        record["calibrated"] = calibrated(
+            roles.calibrators,
+            splits,
+            shifts=roles.shifts,
+            num_bins=roles.num_bins,
+            num_resamples=roles.num_resamples,
+            level=roles.level,
+        )
+    if VALIDATION in splits and roles.conformal_alpha is not None:
+        record["conformal"] = conformal(
+            roles.conformal_alpha,
+            splits[VALIDATION],
+            reported,
+            num_resamples=roles.num_resamples,
+            level=roles.level,
+        )
+    found = dict(unknown or {})
+    of_means = record.pop("summary_intervals", {}) | found.pop("summary_intervals", {})
+    of_means |= summary_intervals(record)
+    record |= found | ({"summary_intervals": of_means} if of_means else {})
+    record["summary"] = summary(
+        record["metrics"],
+        found.get("detection", {}),
+        id_name=roles.id_name,
+        shifts=roles.shifts,
+        near=roles.near,
+        far=roles.far,
+        score=roles.table_score,
+        calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
+        num_bins=roles.num_bins,
+    )
+    return record
 
 
 def records(
@@ -77,7 +191,7 @@ def records(
 
 
 def check_trends(trends: Mapping[str, Trend], shifts: Collection[str], *, where: str) -> None:
-    """Nothing, if each line is one, and of a shift.
+    """Refuses a line that is none, or of no shift.
 
     Raises:
         ConfigError: Naming the line.

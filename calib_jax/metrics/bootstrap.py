@@ -82,7 +82,7 @@ def percentiles(values: Values, *, level: float = 0.95) -> Interval:
 
 
 def check_level(level: float) -> None:
-    """Nothing, if the level is a fraction.
+    """Refuses a level that is no fraction.
 
     Raises:
       ConfigError: naming it.

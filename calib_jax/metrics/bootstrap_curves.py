@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from calib_jax.core import errors, inputs
-from calib_jax.metrics import bootstrap, selective
+from calib_jax.metrics import selective
 from calib_jax.metrics.bootstrap import Counts, Statistic, Values, indicator, ratio
 from calib_jax.metrics.detection import Positive
 
@@ -125,39 +125,6 @@ def fpr_at_tpr(
     selective.check_fraction(tpr, name="tpr")
     _check_positive(positive)
     return _detection(id_scores, ood_scores, lambda i, o: _fpr_at_tpr(*_curve(i, o, positive), tpr))
-
-
-def detection(
-    id_scores: Float[np.ndarray, " i"],
-    ood_scores: Float[np.ndarray, " o"],
-    *,
-    num_resamples: int = 1000,
-    seed: int | tuple[int, int] = 0,
-) -> dict[str, Values]:
-    """The numbers of `detection.detection` in the same resamples, from one sort of the scores.
-
-    What is drawn of the ID examples depends on the (first) seed and their number only: row by row,
-    the values of several OOD sets and scores are paired.
-
-    Raises:
-      ConfigError: if `num_resamples` is below 2.
-      DataError: as `auroc`.
-    """
-    passed_of = _cumulated(id_scores, ood_scores)
-    found: dict[str, list[Values]] = {}
-    strata = (len(id_scores), len(ood_scores))
-    for counts in bootstrap.draws(strata, num_resamples=num_resamples, seed=seed):
-        passed = passed_of(counts)
-        id_curve, ood_curve = _curve(*passed, "id"), _curve(*passed, "ood")
-        for name, values in {
-            "auroc": _auroc(*passed),
-            "aupr_id": _average_precision(*id_curve),
-            "aupr_ood": _average_precision(*ood_curve),
-            "fpr95_id_positive": _fpr_at_tpr(*id_curve, 0.95),
-            "fpr95_ood_positive": _fpr_at_tpr(*ood_curve, 0.95),
-        }.items():
-            found.setdefault(name, []).append(values)
-    return {name: np.concatenate(values) for name, values in found.items()}
 
 
 OfGroups = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -6,22 +8,20 @@ from calib_jax.core.errors import ConfigError
 from calib_jax.core.types import Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
-from calib_jax.evaluation.evaluate import VALIDATION, Evaluation, evaluate
-from calib_jax.evaluation.predict import Predictor
+from calib_jax.evaluation.evaluate import (
+    VALIDATION,
+    Evaluation,
+    evaluate,
+    score_splits,
+)
 from calib_jax.metrics import calibration, classification
 from calib_jax.metrics.robustness import Trend
+from calib_jax.scores.energy import Energy
+from calib_jax.scores.mcm import MCM
+from calib_jax.scores.msp import MSP
+from calib_jax.scores.score import Score
 
 CLASSES = ("a", "b", "c")
-
-
-class Known(Predictor):
-    """Says what it was made with."""
-
-    def __init__(self, known):
-        self.known = known
-
-    def __call__(self, params, splits, *, limit=None, bar=None):
-        return self.known
 
 
 TREND = Trend(slope=1.0, intercept=0.0, scale="logit")
@@ -65,6 +65,11 @@ def test_names():
     ("changes", "message"),
     [
         ({"score": "mmc"}, r"evaluation.score: got 'mmc', expected one of .*Did you mean 'mcm'"),
+        ({"scores": {}}, r"evaluation.score: got 'mcm', expected one of evaluation.scores: none"),
+        (
+            {"scores": {"mcm": MCM(), "sharp": MCM(temperature=0.0)}},
+            r"^evaluation.scores.sharp.temperature: got 0.0, expected a finite number above 0",
+        ),
         ({"near": {"far": Split(name="n")}}, r"the name 'far' stands for two splits"),
         ({"id_name": VALIDATION}, r"the name 'validation' stands for two splits"),
         ({"num_examples": -1}, r"evaluation.num_examples: got -1, expected at least 0"),
@@ -115,7 +120,7 @@ def record():
         "far": outside,
     }
     splits = {name: Bare() for name in known}
-    return evaluate(Known(known), {}, splits, evaluation, CLASSES)
+    return evaluate(known, splits, evaluation, CLASSES)
 
 
 def test_record_of_known_predictions(record):
@@ -180,7 +185,7 @@ def test_without_resamples_there_are_no_intervals():
     given = scored(40, 3, 3)
     evaluation = make(validation=None, shifts={}, far={}, num_resamples=0)
     splits = {"clean": Bare(), "near": Bare()}
-    got = evaluate(Known(dict.fromkeys(splits, given)), {}, splits, evaluation, CLASSES)
+    got = evaluate(dict.fromkeys(splits, given), splits, evaluation, CLASSES)
     assert got["detection"]["near"]["msp"]["auroc"] == 0.5
     assert not [key for key in got if "intervals" in key]
 
@@ -192,6 +197,65 @@ def scored(num_examples, num_classes, seed):
     features = rng.normal(size=(num_examples, 2)).astype(np.float32)
     embeddings = np.ones((num_classes, 2), np.float32) / np.float32(np.sqrt(2))
     return Predictions(logits=logits, labels=labels, features=features, class_embeddings=embeddings)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Counted(Score):
+    """Minus the distance to the mean of the reference; counts its calls."""
+
+    needs = frozenset({"features"})
+    fit_needs = frozenset({"features", "labels"})
+    offset: float = 0.0
+
+    def fit(self, reference):
+        return dataclasses.replace(self, offset=float(reference.features.mean()))
+
+    def __call__(self, quantities):
+        CALLS.append(self.offset)
+        return -np.abs(quantities.features.mean(axis=1) - self.offset).astype(np.float64)
+
+
+CALLS = []
+
+
+def test_each_split_is_scored_once_and_a_score_added_later_alone():
+    sizes = {"clean": 40, "near": 30, "far": 20}
+    known = {name: scored(size, 3, size) for name, size in sizes.items()}
+    splits = {name: Bare() for name in known}
+    options = {"validation": None, "shifts": {}, "num_resamples": 5, "score": "msp"}
+    whole = make(**options, scores={"msp": MSP(), "mean": Counted()})
+    assert whole.needs_reference() and not make().needs_reference()
+    reference = scored(50, 3, 0)
+    CALLS.clear()
+    of_all = score_splits(known, whole, reference=reference)
+    record = evaluate(known, splits, whole, CLASSES, scored=of_all)
+    np.testing.assert_allclose(CALLS, [reference.features.mean()] * 3)
+    assert list(record["detection"]["near"]) == ["msp", "mean"]
+
+    first = make(**options, scores={"msp": MSP()})
+    of_first = score_splits(known, first)
+    earlier = evaluate(known, splits, first, CLASSES, scored=of_first)
+    CALLS.clear()
+    of_whole = score_splits(known, whole, reference=reference, known=of_first)
+    assert len(CALLS) == 3
+    assert of_whole["near"]["msp"] is of_first["near"]["msp"]
+    again = evaluate(known, splits, whole, CLASSES, scored=of_whole, known=earlier)
+    assert again == record
+    assert score_splits(known, whole, known=of_whole) == of_whole  # all there: no reference needed
+    message = "^evaluation.scores.mean: got no reference, expected features and labels of the train"
+    with pytest.raises(ConfigError, match=message):
+        evaluate(known, splits, whole, CLASSES)
+
+
+def test_the_scores_are_the_config_s_own():
+    known = {name: scored(20, 3, seed) for seed, name in enumerate(("clean", "near"))}
+    options = {"validation": None, "shifts": {}, "far": {}, "num_resamples": 0}
+    evaluation = make(**options, scores={"a": MSP(), "b": Energy(temperature=9.0)}, score="b")
+    evaluation.validate()
+    record = evaluate(known, {name: Bare() for name in known}, evaluation, CLASSES)
+    found = record["detection"]["near"]
+    assert list(found) == ["a", "b"] and found["a"] != found["b"]
+    assert record["summary"]["near_auroc"] == found["b"]["auroc"]
 
 
 def softmax(logits):
@@ -208,7 +272,7 @@ def test_a_data_set_of_fewer_classes_is_calibrated_over_all_and_measured_over_it
         shifts={"subset": Split(name="s")}, near={}, far={}, num_resamples=3, conformal_alpha=0.2
     )
     splits = {name: Bare(groups if name == "subset" else None) for name in known}
-    record = evaluate(Known(known), {}, splits, evaluation, tuple("abcde"))
+    record = evaluate(known, splits, evaluation, tuple("abcde"))
     temperature = TemperatureScaling().fit(known[VALIDATION].logits, known[VALIDATION].labels)
     scaled = record["calibrated"]["temperature"]
     assert scaled["parameters"] == {"temperature": pytest.approx(temperature.temperature)}
@@ -239,7 +303,7 @@ def test_any_of_several_right_answers_counts_and_likelihoods_are_undefined():
     right[:, 0] = True
     evaluation = make(validation=None, shifts={}, near={}, far={}, num_resamples=3)
     splits, names = {"clean": Bare(None, right)}, tuple("abcd")
-    record = evaluate(Known({"clean": given}), {}, splits, evaluation, names)
+    record = evaluate({"clean": given}, splits, evaluation, names)
     metrics = record["metrics"]["clean"]
     predicted = given.logits.argmax(axis=1)
     is_right = (predicted == given.labels) | (predicted == 0)

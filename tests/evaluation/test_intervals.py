@@ -5,11 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from calib_jax.core.types import Predictions
 from calib_jax.evaluation import intervals
-from calib_jax.evaluation.detection import SCORES
 from calib_jax.evaluation.labelled import Labelled
-from calib_jax.metrics import detection
 
 RNG = np.random.default_rng(0)
 LOGITS = 2 * RNG.normal(size=(120, 4))
@@ -112,34 +109,6 @@ def test_over_shifts():
         "worst_shift_ece": [0.4, 0.3],
     }
     assert intervals.over_shifts(values, ()) == {}
-
-
-def predictions(num_examples, mean):
-    features = RNG.normal(mean, size=(num_examples, 3)).round(1) + 1e-3
-    return Predictions(
-        logits=(features + 0.2).round(1),
-        labels=np.arange(num_examples, dtype=np.int32),
-        features=features,
-        class_embeddings=np.eye(3),
-    )
-
-
-def test_detection_numbers_of_every_score_by_explicit_resampling():
-    id_set, ood_sets = predictions(30, 1.0), {"x": predictions(20, 0.0), "y": predictions(9, 0.5)}
-    got = intervals.detection(id_set, ood_sets, num_resamples=8, seeds=(3, 10))
-    assert list(got) == ["x", "y"]
-    for position, (name, ood_set) in enumerate(ood_sets.items()):
-        of_id, of_ood = np.random.default_rng(3), np.random.default_rng(10 + position)
-        rows = [
-            (of_id.integers(30, size=30), of_ood.integers(n, size=n))
-            for n in [len(ood_set.labels)] * 8
-        ]
-        for score, number in SCORES.items():
-            expected = [detection.detection(number(id_set)[a], number(ood_set)[b]) for a, b in rows]
-            for key, values in got[name][score].items():
-                np.testing.assert_allclose(
-                    values, [one[key] for one in expected], rtol=0, atol=1e-12, err_msg=key
-                )
 
 
 def test_parts_of_a_record():

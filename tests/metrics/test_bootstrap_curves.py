@@ -86,15 +86,6 @@ def resamples(num_resamples, seed=0):
         yield SCORES[rng.integers(N, size=N)], OOD[of_ood.integers(30, size=30)]
 
 
-def test_all_detection_numbers_by_explicit_resampling(monkeypatch):
-    monkeypatch.setattr(bootstrap, "BLOCK_ELEMENTS", 3 * 80)
-    found = bootstrap_curves.detection(SCORES, OOD, num_resamples=20, seed=5)
-    expected = [detection.detection(*scores) for scores in resamples(20, seed=5)]
-    assert list(found) == list(expected[0])
-    for name, values in found.items():
-        np.testing.assert_allclose(values, [one[name] for one in expected], rtol=0, atol=1e-12)
-
-
 def test_the_same_id_examples_are_drawn_beside_every_ood_set():
     few, many = (next(bootstrap.draws((N, n), num_resamples=9)) for n in (7, 30))
     np.testing.assert_array_equal(few[:, :N], many[:, :N])
@@ -123,10 +114,6 @@ def test_bad_input(monkeypatch):
             make(SCORES, OOD[:0], **options)
         with pytest.raises(errors.DataError, match=r"id_scores: got nan at \[0\]"):
             make(np.full(3, np.nan), OOD, **options)
-    with pytest.raises(errors.DataError, match="id_scores: got 0 examples"):
-        bootstrap_curves.detection(SCORES[:0], OOD)
-    with pytest.raises(errors.ConfigError, match="num_resamples: got 1, expected at least 2"):
-        bootstrap_curves.detection(SCORES, OOD, num_resamples=1)
     with pytest.raises(errors.ConfigError, match="coverage: got 80.0, expected a fraction"):
         bootstrap_curves.risk_at_coverage(SCORES, CORRECT, coverage=80.0)
     with pytest.raises(errors.ConfigError, match="risk: got 5.0, expected a fraction"):
