@@ -6,19 +6,19 @@ scores alone, beside the number of negatives up to each of them.
 
 from __future__ import annotations
 
-import concurrent.futures
-import dataclasses
-import os
+import functools
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from calib_jax.core import errors, inputs
 from calib_jax.metrics import bootstrap
-from calib_jax.metrics.bootstrap import Values, ratio
+from calib_jax.metrics.bootstrap import Values
 
 TPR = 0.95
+NUMBERS = ("auroc", "aupr_id", "aupr_ood", "fpr95_id_positive", "fpr95_ood_positive")
+"""Those of `metrics.detection.detection`."""
 
 
 def detection(
@@ -59,107 +59,124 @@ def detections(
             f"pairs: got ID and OOD examples {' and '.join(map(str, sorted(sizes)))}, expected "
             "those of one ID split and one OOD set. Call it once for each set."
         )
-    ranked = {name: Ranked.of(*pair) for name, pair in pairs.items()}
-    found: dict[str, list[dict[str, Values]]] = {name: [] for name in pairs}
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for strata in sizes:
-            for counts in bootstrap.draws(strata, num_resamples=num_resamples, seed=seed):
-                parts = (counts[:, : strata[0]], counts[:, strata[0] :])
-                blocks = pool.map(lambda one, parts=parts: one.numbers(*parts), ranked.values())
-                for name, block in zip(found, blocks, strict=True):
-                    found[name].append(block)
-    return {
-        name: {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
-        for name, blocks in found.items()
-    }
+    ranked = {name: Ranked(*pair) for name, pair in pairs.items()}
+    found = {name: np.empty((len(NUMBERS), num_resamples)) for name in pairs}
+    for strata in sizes:
+        position = 0
+        for block in bootstrap.draws(strata, num_resamples=num_resamples, seed=seed):
+            for counts in block:
+                of_id, of_ood = counts[: strata[0]], counts[strata[0] :]
+                for name, one in ranked.items():
+                    found[name][:, position] = one.numbers(of_id, of_ood)
+                position += 1
+    return {name: dict(zip(NUMBERS, values, strict=True)) for name, values in found.items()}
 
 
-@dataclasses.dataclass(frozen=True)
 class Ranked:
     """An ID split and an OOD set in the order of their scores, to be counted again and again.
 
-    Attributes:
-      id_order: of the ID examples, the lowest score first.
-      ood_order: of the OOD examples.
-      id_ends: how many ID examples are at or below each of their distinct scores.
-      ood_ends: how many OOD examples are at or below each of theirs.
-      below: how many distinct OOD scores are below each distinct ID score.
-      up_to: how many distinct OOD scores are at or below each distinct ID score.
-      id_up_to: how many distinct ID scores are at or below each distinct OOD score.
+    What is as long as a set is written to memory that is kept: fresh memory for every resample
+    takes longer than the arithmetic.
     """
 
-    id_order: Int[np.ndarray, " i"]
-    ood_order: Int[np.ndarray, " o"]
-    id_ends: Int[np.ndarray, " u"]
-    ood_ends: Int[np.ndarray, " v"]
-    below: Int[np.ndarray, " u"]
-    up_to: Int[np.ndarray, " u"]
-    id_up_to: Int[np.ndarray, " v"]
-
-    @classmethod
-    def of(cls, id_scores: Float[np.ndarray, " i"], ood_scores: Float[np.ndarray, " o"]) -> Ranked:
-        """The two sets, sorted.
+    def __init__(self, id_scores: Float[np.ndarray, " i"], ood_scores: Float[np.ndarray, " o"]):
+        """Sorts both.
 
         Raises:
-          DataError: as `auroc`.
+          DataError: as `bootstrap_curves.auroc`.
         """
         for name, scores in (("id_scores", id_scores), ("ood_scores", ood_scores)):
             inputs.check_not_empty(scores, name=name)
             inputs.check_finite(scores, name=name)
-        (id_order, id_values, id_ends), (ood_order, ood_values, ood_ends) = (
-            _distinct(scores) for scores in (id_scores, ood_scores)
-        )
-        return cls(
-            id_order=id_order,
-            ood_order=ood_order,
-            id_ends=id_ends,
-            ood_ends=ood_ends,
-            below=np.searchsorted(ood_values, id_values, side="left"),
-            up_to=np.searchsorted(ood_values, id_values, side="right"),
-            id_up_to=np.searchsorted(id_values, ood_values, side="right"),
-        )
+        self._id, self._ood = _Sorted(id_scores), _Sorted(ood_scores)
+        # How many distinct scores of the other set are below, and up to, each of one's own.
+        self._below = np.searchsorted(self._ood.values, self._id.values, side="left")
+        up_to = np.searchsorted(self._ood.values, self._id.values, side="right")
+        self._up_to = None if np.array_equal(up_to, self._below) else up_to
+        self._id_up_to = np.searchsorted(self._id.values, self._ood.values, side="right")
+        self._at_id = tuple(np.empty(len(self._below)) for _ in range(3))
+        self._at_ood = tuple(np.empty(len(self._id_up_to)) for _ in range(2))
 
     def numbers(
-        self, of_id: Float[np.ndarray, "r i"], of_ood: Float[np.ndarray, "r o"]
-    ) -> dict[str, Values]:
-        """The numbers of `detection.detection` for each row of counts.
+        self, of_id: Float[np.ndarray, " i"], of_ood: Float[np.ndarray, " o"]
+    ) -> tuple[float, ...]:
+        """`NUMBERS` of the examples, each as often as it was drawn.
 
-        An AUPR is a sum over the positives, so that it is taken over their distinct scores alone.
+        Args:
+          of_id: how often each ID example was; in all as many as there are.
+          of_ood: the same of the OOD examples.
         """
-        num_id, num_ood = of_id.shape[1], of_ood.shape[1]  # in every resample too
-        id_up = _up_to(of_id, self.id_order, self.id_ends)  # [r, u + 1], from 0
-        ood_up = _up_to(of_ood, self.ood_order, self.ood_ends)
-        at_id, at_ood = np.diff(id_up, axis=1), np.diff(ood_up, axis=1)
-        below = np.take(ood_up, self.below, axis=1)
-        pairs = below + np.take(ood_up, self.up_to, axis=1)
-        auroc = np.einsum("ru,ru->r", at_id, pairs) / (2 * num_id * num_ood)
-        hits, alarms = num_id - id_up[:, :-1], num_ood - below
-        aupr_id = np.einsum("ru,ru->r", at_id, ratio(hits, hits + alarms)) / num_id
-        id_below = np.take(id_up, self.id_up_to, axis=1)
-        precision = ratio(ood_up[:, 1:], ood_up[:, 1:] + id_below)
-        # The highest distinct score that enough ID examples reach, the lowest that enough OOD do.
-        is_kept = hits / num_id >= TPR
-        last = is_kept.shape[1] - 1 - is_kept[:, ::-1].argmax(axis=1, keepdims=True)
-        first = (ood_up[:, 1:] / num_ood >= TPR).argmax(axis=1, keepdims=True)
-        return {
-            "auroc": auroc,
-            "aupr_id": aupr_id,
-            "aupr_ood": np.einsum("rv,rv->r", at_ood, precision) / num_ood,
-            "fpr95_id_positive": np.take_along_axis(alarms, last, axis=1)[:, 0] / num_ood,
-            "fpr95_ood_positive": np.take_along_axis(id_below, first, axis=1)[:, 0] / num_id,
-        }
+        num_id, num_ood = len(of_id), len(of_ood)
+        drawn_id, id_up = self._id.counted(of_id)
+        drawn_ood, ood_up = self._ood.counted(of_ood)
+        below, hits, total = self._at_id
+        np.take(ood_up, self._below, out=below, mode="clip")
+        if self._up_to is None:
+            num_pairs = 2 * _dot(drawn_id, below)
+        else:
+            num_pairs = _dot(drawn_id, below + np.take(ood_up, self._up_to))
+        np.subtract(num_id, id_up[:-1], out=hits)
+        np.subtract(num_id + num_ood - below, id_up[:-1], out=total)  # hits and false alarms
+        aupr_id = _mean_precision(drawn_id, hits, total) / num_id
+        num_id_below, total_ood = self._at_ood
+        np.take(id_up, self._id_up_to, out=num_id_below, mode="clip")
+        np.add(ood_up[1:], num_id_below, out=total_ood)
+        aupr_ood = _mean_precision(drawn_ood, ood_up[1:], total_ood) / num_ood
+        # The highest score that enough ID examples reach, and the lowest that enough OOD do.
+        last = np.searchsorted(id_up[:-1], num_id - _fewest(num_id), side="right") - 1
+        first = np.searchsorted(ood_up[1:], _fewest(num_ood), side="left")
+        return (
+            num_pairs / (2 * num_id * num_ood),
+            aupr_id,
+            aupr_ood,
+            float(num_ood - below[last]) / num_ood,
+            float(num_id_below[first]) / num_id,
+        )
 
 
-def _distinct(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The ascending order, the distinct scores, and how many are at or below each of them."""
-    order = np.argsort(scores)
-    ordered = scores[order]
-    ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(scores))
-    return order, ordered[ends - 1], ends
+class _Sorted:
+    """Scores in ascending order.
+
+    Attributes:
+      values: the distinct ones.
+    """
+
+    def __init__(self, scores: np.ndarray):
+        self._order = np.argsort(scores)
+        ordered = scores[self._order]
+        ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, len(scores))
+        self.values = ordered[ends - 1]
+        self._ends = None if len(ends) == len(scores) else np.append(0, ends)
+        self._counts, self._up_to = np.empty(len(scores)), np.zeros(len(scores) + 1)
+
+    def counted(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How many are drawn at each distinct score, and at or below it; the latter after a 0."""
+        np.take(counts, self._order, out=self._counts, mode="clip")
+        np.cumsum(self._counts, out=self._up_to[1:])
+        if self._ends is None:
+            return self._counts, self._up_to
+        up_to = self._up_to[self._ends]
+        return np.diff(up_to), up_to
 
 
-def _up_to(counts: np.ndarray, order: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """How many are drawn at or below each distinct score, [r, u + 1]; first 0, below them all."""
-    found = np.zeros((len(counts), len(order) + 1))
-    np.cumsum(np.take(counts, order, axis=1), axis=1, out=found[:, 1:])
-    return found if len(ends) == len(order) else np.take(found, np.append(0, ends), axis=1)
+def _mean_precision(drawn: np.ndarray, hits: np.ndarray, total: np.ndarray) -> float:
+    """The precision at every positive that is drawn, summed; overwrites `total`."""
+    np.maximum(total, 1, out=total)  # where there is nothing, nothing is drawn
+    np.divide(hits, total, out=total)
+    return _dot(drawn, total)
+
+
+def _dot(first: np.ndarray, second: np.ndarray) -> float:
+    """Their inner product in one thread: those that BLAS starts for each cost more than it."""
+    return float(np.einsum("n,n->", first, second))
+
+
+@functools.cache
+def _fewest(num_examples: int) -> int:
+    """The fewest of so many that are at least the share `TPR`."""
+    found = int(TPR * num_examples)
+    while found / num_examples < TPR:
+        found += 1
+    while (found - 1) / num_examples >= TPR:
+        found -= 1
+    return found

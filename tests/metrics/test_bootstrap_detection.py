@@ -5,7 +5,8 @@ import pytest
 
 from calib_jax.core import errors
 from calib_jax.metrics import bootstrap, detection
-from calib_jax.metrics.bootstrap_detection import Ranked, detections
+from calib_jax.metrics import bootstrap_detection as module
+from calib_jax.metrics.bootstrap_detection import NUMBERS, Ranked, detections
 from calib_jax.metrics.bootstrap_detection import detection as resampled
 
 N = 50
@@ -42,9 +43,15 @@ def test_all_detection_numbers_by_explicit_resampling(monkeypatch, name, rows):
 @pytest.mark.parametrize("name", SETS)
 def test_all_examples_once_give_the_numbers_themselves(name):
     of_id, of_ood = SETS[name]
-    found = Ranked.of(of_id, of_ood).numbers(np.ones((1, N)), np.ones((1, 30)))
+    found = Ranked(of_id, of_ood).numbers(np.ones(N), np.ones(30))
     expected = detection.detection(of_id, of_ood)
-    assert {key: values[0] for key, values in found.items()} == pytest.approx(expected, abs=1e-12)
+    assert dict(zip(NUMBERS, found, strict=True)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("num_examples", [1, 2, 3, 19, 20, 21, 40, 99, 100, 12345])
+def test_the_fewest_that_are_a_share(num_examples):
+    counts = np.arange(num_examples + 1)
+    assert module._fewest(num_examples) == counts[counts / num_examples >= 0.95][0]
 
 
 def test_several_scores_are_drawn_as_each_alone():
