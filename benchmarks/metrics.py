@@ -30,9 +30,19 @@ import sklearn.metrics
 from jaxtyping import Bool, Float, Int
 
 from calib_jax.core import numerics
+from calib_jax.core.types import Predictions
+from calib_jax.evaluation import intervals
+from calib_jax.evaluation.detection import detection_record, quantities_of, score_split
+from calib_jax.evaluation.labelled import Labelled
 from calib_jax.metrics import calibration, classification
 from calib_jax.metrics.detection import detection
 from calib_jax.metrics.outcomes import of_logits
+from calib_jax.scores.energy import Energy
+from calib_jax.scores.max_logit import MaxLogit
+from calib_jax.scores.max_similarity import MaxSimilarity
+from calib_jax.scores.mcm import MCM
+from calib_jax.scores.msp import MSP
+from calib_jax.scores.score import Score
 
 Numbers = dict[str, float]
 Ways = dict[tuple[str, str], Callable[[], float]]  # (number, peer) -> its value
@@ -245,8 +255,56 @@ def compare_detection(num_scores: int, rounds: int) -> None:
     )
 
 
+def compare_scores(num_examples: int, num_classes: int, rounds: int) -> None:
+    """Prints what five scores and one OOD set take beside the metrics of the ID split.
+
+    With 200 resamples each; the ID split and the OOD set are of this size.
+    """
+    rng = np.random.default_rng(0)
+    bank = rng.standard_normal((num_classes, 128), np.float32)
+    bank /= np.linalg.norm(bank, axis=1, keepdims=True)
+    sets = {}
+    for name, scale in (("id", 1.0), ("ood", 0.6)):
+        labels = rng.integers(0, num_classes, num_examples, np.int32)
+        noise = 0.12 * rng.standard_normal((num_examples, 128), np.float32)
+        features = np.float32(scale) * bank[labels] + noise
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        sets[name] = Predictions(100 * (unit @ bank.T), labels, features, bank)
+    scores: dict[str, Score] = {
+        "msp": MSP(),
+        "max_logit": MaxLogit(),
+        "energy": Energy(),
+        "mcm": MCM(),
+        "max_similarity": MaxSimilarity(),
+    }
+    split = Labelled(scores=sets["id"].logits, labels=sets["id"].labels)
+    outcomes = split.outcomes()
+    parts: dict[str, Callable[[], object]] = {
+        "metrics": lambda: split.metrics(),
+        "intervals": lambda: intervals.resampled(split, outcomes, num_resamples=200),
+        "scores": lambda: {k: score_split(scores, quantities_of(v)) for k, v in sets.items()},
+    }
+    scored = {k: score_split(scores, quantities_of(v)) for k, v in sets.items()}
+    parts["detection"] = lambda: detection_record(scored, id_name="id", num_resamples=200)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in parts}
+    for _ in range(rounds):
+        for name, part in parts.items():
+            start = clocks()
+            part()
+            times[name].append(since(start))
+    found = {name: medians(each) for name, each in times.items()}
+    print(f"\n{num_examples} x {num_classes} logits, 5 scores, one OOD set, 200 resamples")
+    for name, (wall, cpu) in found.items():
+        print(f"{name}: {wall:.2f} s (CPU {cpu:.2f} s)")
+    ratio = [
+        (found["scores"][i] + found["detection"][i]) / (found["metrics"][i] + found["intervals"][i])
+        for i in (0, 1)
+    ]
+    print(f"scores and detection over metrics and intervals: {ratio[0]:.2f} (CPU {ratio[1]:.2f})")
+
+
 def main() -> None:
-    """Prints both comparisons."""
+    """Prints all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=100_000)
     parser.add_argument("--classes", type=int, default=1000)
@@ -261,6 +319,7 @@ def main() -> None:
     print(f"{os.cpu_count()} threads; load of the machine {os.getloadavg()[0]:.1f}")
     warnings.simplefilter("ignore")  # of read-only arrays, and of rows that sum to 1 in float32
     compare_splits(args, alone=bool(missing) or args.ours)
+    compare_scores(args.examples // 5, args.classes, args.rounds)
     if not args.ours:
         compare_detection(args.scores, args.rounds)
     print(f"\nload of the machine {os.getloadavg()[0]:.1f}")

@@ -36,8 +36,12 @@ def test_overrides_reach_nested_fields():
             "--config.seeds=0,1,2",
             "--config.finetune.training.num_steps=7",
             "--config.data_dir=elsewhere",
+            "--config.evaluation.scores.mcm.temperature=0.5",
         )
     )
+    scores = experiment.evaluation.scores
+    assert (scores["mcm"].temperature, scores["energy"].temperature) == (0.5, 1.0)
+    assert list(scores) == ["msp", "max_logit", "energy", "mcm", "max_similarity"]
     assert workdir == pathlib.Path("runs/x")
     assert experiment.methods["carot"].terms["orthogonality"].weight == 0.3
     assert experiment.methods["carot"].terms["orthogonality"].squared is True

@@ -13,7 +13,7 @@ from calib_jax.core.errors import ConfigError, DataError
 
 
 @runtime_checkable
-class Score(Protocol):
+class Nonconformity(Protocol):
     """How little a class conforms to an example."""
 
     def scores(
@@ -84,7 +84,7 @@ class PredictionSets:
         seed: Of the randomised scores: the same logits always have the same sets.
     """
 
-    score: Score
+    score: Nonconformity
     threshold: float
     seed: int
 
@@ -113,7 +113,7 @@ class SplitConformal:
     """
 
     alpha: float = 0.1
-    score: Score = dataclasses.field(default_factory=LeastAmbiguous)
+    score: Nonconformity = dataclasses.field(default_factory=LeastAmbiguous)
     seed: int = 0
 
     def fit(

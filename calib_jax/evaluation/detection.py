@@ -7,7 +7,7 @@ computed later, it is bit-equal to what would have been computed at once.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,6 +132,23 @@ def detection_record(
             over[mean] = np.mean([aurocs[name] for name in names], axis=0)
     found["detection_intervals"] = ends
     return found | ({"summary_intervals": intervals.ends(over, level)} if over else {})
+
+
+def known_of(record: Mapping[str, Any], scores: Collection[str]) -> dict[str, Any]:
+    """What `detection_record` may keep of a record: the numbers of these scores.
+
+    Args:
+        record: Of the same predictions, resamples and level.
+        scores: The names of those that have the settings which they had then.
+    """
+    return {
+        part: {
+            name: {score: of_set[score] for score in of_set if score in scores}
+            for name, of_set in record[part].items()
+        }
+        for part in ("detection", "detection_intervals")
+        if part in record
+    }
 
 
 def resampled(

@@ -18,7 +18,7 @@ from calib_jax.calibrators.calibrator import (
 from calib_jax.calibrators.conformal import (
     Adaptive,
     LeastAmbiguous,
-    Score,
+    Nonconformity,
     SplitConformal,
     set_metrics,
 )
@@ -36,7 +36,7 @@ VALIDATION = "validation"
 TEMPERATURE = "temperature"
 """The calibrator whose error the summary has."""
 
-SET_SCORES: dict[str, Score] = {
+SET_SCORES: dict[str, Nonconformity] = {
     "thr": LeastAmbiguous(),
     "aps": Adaptive(),
     "raps": Adaptive(penalty=0.01, free_ranks=5),

@@ -7,8 +7,8 @@ import scipy.stats
 from calib_jax.calibrators.conformal import (
     Adaptive,
     LeastAmbiguous,
+    Nonconformity,
     PredictionSets,
-    Score,
     SplitConformal,
     set_metrics,
 )
@@ -110,7 +110,7 @@ def test_only_plain_values_are_kept():
         "threshold": pytest.approx(1, abs=0.5),
         "seed": 0,
     }
-    assert all(isinstance(score, Score) for score in SCORES.values())
+    assert all(isinstance(score, Nonconformity) for score in SCORES.values())
 
 
 @pytest.mark.parametrize("name", SCORES)

@@ -8,7 +8,12 @@ import pytest
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.core.types import Predictions
 from calib_jax.evaluation import detection as module
-from calib_jax.evaluation.detection import detection_record, quantities_of, score_split
+from calib_jax.evaluation.detection import (
+    detection_record,
+    known_of,
+    quantities_of,
+    score_split,
+)
 from calib_jax.metrics import detection
 from calib_jax.scores.energy import Energy
 from calib_jax.scores.max_logit import MaxLogit
@@ -147,6 +152,15 @@ def test_what_is_added_later_is_what_would_have_been_computed_at_once(monkeypatc
     computed.clear()
     assert record(known=record()) == record()
     assert len(computed) == 2 * num_all
+
+
+def test_a_score_of_other_settings_is_computed_again():
+    other = {name: {**of, "sharp": of["mcm"]} for name, of in SCORED.items()}
+    earlier = known_of(record(), [name for name in SCORES if name != "sharp"])
+    assert "sharp" not in earlier["detection"]["ood"]
+    assert "sharp" not in earlier["detection_intervals"]["other"]
+    assert record(other, known=earlier) == record(other) != record()
+    assert known_of(record(num_resamples=0), ["msp"]).keys() == {"detection"}
 
 
 def test_a_score_that_is_gone_is_in_no_record():
