@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from calib_jax.classifiers.exported import ExportedHead
-from calib_jax.classifiers.head import Head
+from calib_jax.classifiers.head import LinearMap
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
 from calib_jax.data.datasets import imagenet
 from calib_jax.data.datasets.records import Split
@@ -54,7 +54,7 @@ def test_a_list_is_the_first_data_set_and_the_others_as_its_shifts():
 
 def test_an_exported_classifier_is_tested_too_under_its_own_class_names(tmp_path):
     kernel, bias = jnp.zeros((4, 2)), jnp.zeros(2)
-    write_head(tmp_path / CLASSIFIER_FILE, Head(kernel=kernel, bias=bias), ("truck", "bird"))
+    write_head(tmp_path / CLASSIFIER_FILE, LinearMap(kernel=kernel, bias=bias), ("truck", "bird"))
     experiment = runpy.run_path(str(CONFIG))["get_config"](f"cifar10,{tmp_path}")
     assert experiment.methods["exported"].classifier == ExportedHead(folder=str(tmp_path))
     assert experiment.finetune.class_names == ("truck", "bird")

@@ -1,10 +1,10 @@
-"""The classifier protocol, and the head that every classifier of this package comes down to."""
+"""The protocols of classifiers and of the heads that they make; the linear map as a head."""
 
 from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +14,37 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, Key
 from tqdm import tqdm
 
+from calib_jax.core.errors import ConfigError
 from calib_jax.core.linalg import normalize
 from calib_jax.core.sharding import batched
 from calib_jax.core.types import Params
 from calib_jax.models.encoder import Encoder
 
 
+@runtime_checkable
+class Head(Protocol):
+    """What makes class logits of image features.
+
+    It is a pytree, so that one compiled function serves all heads of a class: a frozen dataclass
+    under `jax.tree_util.register_dataclass`, its settings as static fields.
+    """
+
+    def logits(self, image_features: Float[Array, "b d"]) -> Float[Array, "b c"]:
+        """Class logits in float32; the features come as the image tower makes them."""
+
+
+@runtime_checkable
+class PrototypeHead(Head, Protocol):
+    """A head whose classes have a direction each among the features, for scores of cosines."""
+
+    def class_embeddings(self) -> Float[Array, "c d"]:
+        """The unit-norm direction of each class."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Head:
-    """A linear map of unit-norm image features to class logits."""
+class LinearMap:
+    """A linear map of unit-norm image features to class logits: the head that files can hold."""
 
     kernel: Float[Array, "d c"]
     bias: Float[Array, " c"]
@@ -41,7 +62,14 @@ class Head:
 
 @runtime_checkable
 class Classifier(Protocol):
-    """Owns the parameters that the encoder does not, and makes the head from both."""
+    """Owns the parameters that the encoder does not, and makes the head from both.
+
+    Attributes:
+        head_type: The class of its heads: what the heads can be used for is known before any is
+            made.
+    """
+
+    head_type: ClassVar[type[Head]]
 
     def init(
         self,
@@ -60,6 +88,16 @@ class Classifier(Protocol):
         class_tokens: Int[Array, "c k t"],
     ) -> Head:
         """The head for the present parameters, differentiable with respect to both trees."""
+
+
+def check_tree(head: Head, classifier: Classifier) -> None:
+    """Raises a ConfigError for a head that cannot be an argument of a compiled function."""
+    if all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(head)):
+        return
+    raise ConfigError(
+        f"classifier: the {type(head).__name__} of {type(classifier).__name__} is no tree of "
+        "arrays, expected a pytree. Put @jax.tree_util.register_dataclass above the class."
+    )
 
 
 PROMPTS_AT_ONCE = 1024

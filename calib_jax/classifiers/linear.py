@@ -1,11 +1,12 @@
 """A linear head on unit-norm image features."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from calib_jax.classifiers.head import Head
+from calib_jax.classifiers.head import Head, LinearMap
 from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.core.types import Params
 from calib_jax.models.encoder import Encoder
@@ -18,6 +19,8 @@ class LinearHead:
     WiSE-FT (arXiv 2109.01903): the class text embeddings times the exponentiated
     logit scale; the features are normalised, and the scale is inside the weights.
     """
+
+    head_type: ClassVar[type[Head]] = LinearMap
 
     def init(
         self,
@@ -36,6 +39,6 @@ class LinearHead:
         encoder: Encoder,
         encoder_params: Params,
         class_tokens: Int[Array, "c k t"],
-    ) -> Head:
+    ) -> LinearMap:
         """The parameters as they are."""
-        return Head(kernel=params["kernel"], bias=params["bias"])
+        return LinearMap(kernel=params["kernel"], bias=params["bias"])

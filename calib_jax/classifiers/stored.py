@@ -17,8 +17,8 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array, Int
 
-from calib_jax.classifiers.head import Classifier, Head
-from calib_jax.core.errors import WeightsError
+from calib_jax.classifiers.head import Classifier, Head, LinearMap
+from calib_jax.core.errors import ConfigError, ExportError, WeightsError
 from calib_jax.core.trees import leaf_names
 from calib_jax.core.types import Params
 from calib_jax.core.version import __version__
@@ -27,8 +27,8 @@ from calib_jax.models.encoder import Encoder
 CLASSIFIER_FILE = "classifier.safetensors"
 
 
-def write_head(path: pathlib.Path, head: Head, class_names: Sequence[str]) -> None:
-    """Writes a head as safetensors, at once or not at all.
+def write_head(path: pathlib.Path, head: LinearMap, class_names: Sequence[str]) -> None:
+    """Writes a linear map as safetensors, at once or not at all.
 
     Tensors: `kernel [d c]` and `bias [c]`, whose class logits are
     `normalize(image_features) @ kernel + bias`, and the unit-norm `class_embeddings [c d]`.
@@ -47,8 +47,8 @@ def write_head(path: pathlib.Path, head: Head, class_names: Sequence[str]) -> No
     partial.replace(path)
 
 
-def read_head(path: pathlib.Path) -> tuple[Head, tuple[str, ...]]:
-    """The head and the class names that `write_head` has written.
+def read_head(path: pathlib.Path) -> tuple[LinearMap, tuple[str, ...]]:
+    """The linear map and the class names that `write_head` has written.
 
     Raises:
         WeightsError: The file is missing, damaged, or holds something else.
@@ -62,7 +62,37 @@ def read_head(path: pathlib.Path) -> tuple[Head, tuple[str, ...]]:
             f"classifier: {path} cannot be read ({type(error).__name__}: {error}), expected what "
             "an export has written. Export the model again."
         ) from error
-    return Head(kernel=jnp.asarray(kernel), bias=jnp.asarray(bias)), names
+    return LinearMap(kernel=jnp.asarray(kernel), bias=jnp.asarray(bias)), names
+
+
+def linear_map(head: Head, classifier: Classifier) -> LinearMap:
+    """The head itself, where a file can hold it.
+
+    Raises:
+        ExportError: It is no linear map.
+    """
+    if isinstance(head, LinearMap):
+        return head
+    raise ExportError(f"export: {_refusal(classifier, type(head))}")
+
+
+def check_exportable(classifier: Classifier, where: str) -> None:
+    """Raises a ConfigError, before any training, for heads that no file can hold.
+
+    Args:
+        classifier: Of the method.
+        where: The method's place in the config, for the message.
+    """
+    if not issubclass(classifier.head_type, LinearMap):
+        raise ConfigError(f"{where}: {_refusal(classifier, classifier.head_type)}")
+
+
+def _refusal(classifier: Classifier, head_type: type[Head]) -> str:
+    return (
+        f"{type(classifier).__name__} makes a {head_type.__name__}, which cannot be exported, "
+        "expected a LinearMap. Set export to Export(models=False), or take a classifier of "
+        "linear maps (ZeroShot, LinearHead)."
+    )
 
 
 def kept_head(
@@ -74,17 +104,20 @@ def kept_head(
 ) -> Head:
     """The classifier's head for these parameters and prompts, from `folder` if it lies there.
 
-    The file's name is a hash of everything that the head depends on: the model, all but the image
-    tower's parameters, the prompts, the kind of device, and this library's version. Where nothing
-    can be written, the head is made all the same, and a warning says so.
+    Linear maps alone are kept; any other head is made anew. The file's name is a hash of everything
+    that the head depends on: the model, all but the image tower's parameters, the prompts, the kind
+    of device, and this library's version. Where nothing can be written, the head is made all the
+    same, and a warning says so.
     """
+    if not issubclass(classifier.head_type, LinearMap):
+        return classifier.head(params["classifier"], encoder, params["encoder"], class_tokens)
     path = folder / f"{_fingerprint(classifier, encoder, params, class_tokens)}.safetensors"
     try:
         return read_head(path)[0]
     except WeightsError:  # not there yet, or damaged
         head = classifier.head(params["classifier"], encoder, params["encoder"], class_tokens)
         try:
-            write_head(path, head, ())
+            write_head(path, linear_map(head, classifier), ())
         except OSError as error:
             logging.getLogger("calib_jax").warning(
                 "cache_dir: the head cannot be kept in %s (%s) and will be made again; set "

@@ -1,11 +1,12 @@
 """The head made of class text embeddings."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from calib_jax.classifiers.head import Head, class_text_embeddings
+from calib_jax.classifiers.head import Head, LinearMap, class_text_embeddings
 from calib_jax.core.types import Params
 from calib_jax.models.encoder import Encoder
 
@@ -13,6 +14,8 @@ from calib_jax.models.encoder import Encoder
 @dataclasses.dataclass(kw_only=True)
 class ZeroShot:
     """No parameters of its own: the class embeddings follow the text tower."""
+
+    head_type: ClassVar[type[Head]] = LinearMap
 
     def init(
         self,
@@ -30,8 +33,8 @@ class ZeroShot:
         encoder: Encoder,
         encoder_params: Params,
         class_tokens: Int[Array, "c k t"],
-    ) -> Head:
+    ) -> LinearMap:
         """Class text embeddings times the logit scale, without a bias."""
         embeddings = class_text_embeddings(encoder, encoder_params, class_tokens)
         kernel: Float[Array, "d c"] = encoder.logit_scale(encoder_params) * embeddings.T
-        return Head(kernel=kernel, bias=jnp.zeros(kernel.shape[1], kernel.dtype))
+        return LinearMap(kernel=kernel, bias=jnp.zeros(kernel.shape[1], kernel.dtype))

@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int32, UInt8
 
+from calib_jax.core.errors import ConfigError
+
 Params = Mapping[str, Any]
 """A tree of arrays keyed by the names of the Linen modules."""
 
@@ -60,15 +62,25 @@ class Predictions:
         labels: Class indices (of the OOD set's own classes, for an OOD set).
         features: Un-normalised image embeddings.
         class_embeddings: Unit-norm class prototypes: class text embeddings, or a linear head's
-            columns.
+            columns; None where the head has none.
     """
 
     logits: Float[np.ndarray, "n c"]
     labels: Int[np.ndarray, " n"]
     features: Float[np.ndarray, "n d"]
-    class_embeddings: Float[np.ndarray, "c d"]
+    class_embeddings: Float[np.ndarray, "c d"] | None = None
 
     def similarities(self) -> Float[np.ndarray, "n c"]:
-        """Cosine similarities of image and class embeddings, in -1..1."""
+        """Cosine similarities of image and class embeddings, in -1..1.
+
+        Raises:
+            ConfigError: The head has no class embeddings.
+        """
+        if self.class_embeddings is None:
+            raise ConfigError(
+                "similarities: got predictions of a head without class embeddings, expected one "
+                "with class_embeddings(). Add the method to the head, or leave out the scores of "
+                "similarities (mcm, max_similarity)."
+            )
         norms = np.linalg.norm(self.features, axis=-1, keepdims=True)
         return (self.features / np.maximum(norms, 1e-12)) @ self.class_embeddings.T

@@ -13,7 +13,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Int32, UInt8
 from tqdm import tqdm
 
-from calib_jax.classifiers.head import PROMPTS_AT_ONCE, Classifier, Head
+from calib_jax.classifiers.head import (
+    PROMPTS_AT_ONCE,
+    Classifier,
+    Head,
+    PrototypeHead,
+    check_tree,
+)
 from calib_jax.classifiers.stored import kept_head
 from calib_jax.core.resampling import resample
 from calib_jax.core.sharding import batched
@@ -84,7 +90,9 @@ class Predictor:
         return self._make_head(params, tokens[:, : max(1, PROMPTS_AT_ONCE // len(tokens))])
 
     def _make_head(self, params: Params, tokens: Int[Array, "c k t"]) -> Head:
-        return self._classifier.head(params["classifier"], self._encoder, params["encoder"], tokens)
+        made = self._classifier.head(params["classifier"], self._encoder, params["encoder"], tokens)
+        check_tree(made, self._classifier)
+        return made
 
     def __call__(
         self,
@@ -128,7 +136,8 @@ class Predictor:
     ) -> Predictions:
         batches = self._batches(params, head, split, limit, progress)
         num_examples = len(spread(len(split), limit))
-        embeddings = np.asarray(head.class_embeddings())
+        has_prototypes = isinstance(head, PrototypeHead)
+        embeddings = np.asarray(head.class_embeddings()) if has_prototypes else None
         if store is None:
             return in_memory(batches, num_examples, embeddings)
         return store.write(name, batches, num_examples, embeddings)

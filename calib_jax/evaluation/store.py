@@ -59,7 +59,7 @@ class Store:
         split: str,
         batches: Batches,
         num_examples: int,
-        class_embeddings: Float[np.ndarray, "c d"],
+        class_embeddings: Float[np.ndarray, "c d"] | None,
     ) -> Predictions:
         """The predictions of a split, kept as soon as the last batch is there.
 
@@ -69,7 +69,7 @@ class Store:
             split: Its name.
             batches: In the split's order; never held together in memory.
             num_examples: That they have in all.
-            class_embeddings: Of the head.
+            class_embeddings: Of the head; None where it has none.
 
         Raises:
             DataError: They cannot be written.
@@ -82,7 +82,8 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             _append(partial, batches, num_examples)
-            np.save(partial / "class_embeddings.npy", np.ascontiguousarray(class_embeddings))
+            if class_embeddings is not None:
+                np.save(partial / "class_embeddings.npy", np.ascontiguousarray(class_embeddings))
             crc32 = {path.stem: _crc32(path) for path in partial.glob("*.npy")}
             about = {"identity": self._identities[split], "crc32": crc32, "scores": {}}
             _write_json(partial / _ABOUT, about)
@@ -153,7 +154,7 @@ class Store:
 
 
 def in_memory(
-    batches: Batches, num_examples: int, class_embeddings: Float[np.ndarray, "c d"]
+    batches: Batches, num_examples: int, class_embeddings: Float[np.ndarray, "c d"] | None
 ) -> Predictions:
     """The predictions of a split, kept nowhere; arguments as in `Store.write`."""
     arrays: dict[str, np.ndarray] = {}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calib_jax.classifiers.exported import ExportedHead
-from calib_jax.classifiers.head import Head
+from calib_jax.classifiers.head import LinearMap
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
 from calib_jax.core.errors import WeightsError
 
@@ -17,7 +17,7 @@ def test_the_head_is_that_of_the_file(tiny_model, tmp_path):
     encoder, params = tiny_model
     rng = np.random.default_rng(0)
     kernel, bias = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((8, 3), (3,)))
-    write_head(tmp_path / CLASSIFIER_FILE, Head(kernel=kernel, bias=bias), "abc")
+    write_head(tmp_path / CLASSIFIER_FILE, LinearMap(kernel=kernel, bias=bias), "abc")
     tokens = jnp.ones((3, 1, 4), jnp.int32)
     classifier = ExportedHead(folder=str(tmp_path))
     head = classifier.head(classifier.init(KEY, encoder, params, tokens), encoder, params, tokens)

@@ -5,7 +5,7 @@ import pytest
 from tqdm import tqdm
 
 from calib_jax.classifiers import head as head_module
-from calib_jax.classifiers.head import Classifier, Head, class_text_embeddings
+from calib_jax.classifiers.head import Classifier, LinearMap, class_text_embeddings
 from calib_jax.classifiers.linear import LinearHead
 from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.core.sharding import make_mesh, replicated
@@ -18,7 +18,7 @@ def unit(x):
 def test_logits_by_loop():
     rng = np.random.default_rng(0)
     features, kernel, bias = rng.normal(size=(5, 4)), rng.normal(size=(4, 3)), rng.normal(size=3)
-    head = Head(kernel=jnp.asarray(kernel, jnp.float32), bias=jnp.asarray(bias, jnp.float32))
+    head = LinearMap(kernel=jnp.asarray(kernel, jnp.float32), bias=jnp.asarray(bias, jnp.float32))
     expected = np.zeros((5, 3))
     for i in range(5):
         norm = np.sqrt(sum(x**2 for x in features[i]))
@@ -35,7 +35,7 @@ def test_logits_by_loop():
 
 
 def test_a_head_is_a_tree_of_arrays():
-    head = Head(kernel=jnp.ones((4, 3)), bias=jnp.zeros(3))
+    head = LinearMap(kernel=jnp.ones((4, 3)), bias=jnp.zeros(3))
     assert jax.jit(lambda h: h.logits(jnp.ones((2, 4))))(head).shape == (2, 3)
     assert len(jax.tree.leaves(head)) == 2
 

@@ -5,7 +5,7 @@ import pytest
 import safetensors.numpy
 
 from calib_jax.classifiers import stored
-from calib_jax.classifiers.head import Head
+from calib_jax.classifiers.head import LinearMap
 from calib_jax.classifiers.zero_shot import ZeroShot
 from calib_jax.core.errors import WeightsError
 
@@ -14,7 +14,7 @@ from calib_jax.core.errors import WeightsError
 def head():
     rng = np.random.default_rng(0)
     kernel, bias = rng.normal(size=(4, 3)), rng.normal(size=3)
-    return Head(kernel=jnp.asarray(kernel, jnp.float32), bias=jnp.asarray(bias, jnp.float32))
+    return LinearMap(kernel=jnp.asarray(kernel, jnp.float32), bias=jnp.asarray(bias, jnp.float32))
 
 
 def test_a_head_comes_back_as_it_was(head, tmp_path):
