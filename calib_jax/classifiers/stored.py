@@ -25,6 +25,10 @@ from calib_jax.core.version import __version__
 from calib_jax.models.encoder import Encoder
 
 CLASSIFIER_FILE = "classifier.safetensors"
+_REFUSAL = (
+    "which cannot be exported, expected a LinearMap. Set export to Export(models=False), or take a "
+    "classifier of linear maps (ZeroShot, LinearHead)."
+)
 
 
 def write_head(path: pathlib.Path, head: LinearMap, class_names: Sequence[str]) -> None:
@@ -65,7 +69,7 @@ def read_head(path: pathlib.Path) -> tuple[LinearMap, tuple[str, ...]]:
     return LinearMap(kernel=jnp.asarray(kernel), bias=jnp.asarray(bias)), names
 
 
-def linear_map(head: Head, classifier: Classifier) -> LinearMap:
+def linear_map(head: Head) -> LinearMap:
     """The head itself, where a file can hold it.
 
     Raises:
@@ -73,7 +77,7 @@ def linear_map(head: Head, classifier: Classifier) -> LinearMap:
     """
     if isinstance(head, LinearMap):
         return head
-    raise ExportError(f"export: {_refusal(classifier, type(head))}")
+    raise ExportError(f"export: got a {type(head).__name__}, {_REFUSAL}")
 
 
 def check_exportable(classifier: Classifier, where: str) -> None:
@@ -84,15 +88,8 @@ def check_exportable(classifier: Classifier, where: str) -> None:
         where: The method's place in the config, for the message.
     """
     if not issubclass(classifier.head_type, LinearMap):
-        raise ConfigError(f"{where}: {_refusal(classifier, classifier.head_type)}")
-
-
-def _refusal(classifier: Classifier, head_type: type[Head]) -> str:
-    return (
-        f"{type(classifier).__name__} makes a {head_type.__name__}, which cannot be exported, "
-        "expected a LinearMap. Set export to Export(models=False), or take a classifier of "
-        "linear maps (ZeroShot, LinearHead)."
-    )
+        made = f"{type(classifier).__name__} makes a {classifier.head_type.__name__}"
+        raise ConfigError(f"{where}.classifier: {made}, {_REFUSAL}")
 
 
 def kept_head(
@@ -117,7 +114,7 @@ def kept_head(
     except WeightsError:  # not there yet, or damaged
         head = classifier.head(params["classifier"], encoder, params["encoder"], class_tokens)
         try:
-            write_head(path, linear_map(head, classifier), ())
+            write_head(path, linear_map(head), ())
         except OSError as error:
             logging.getLogger("calib_jax").warning(
                 "cache_dir: the head cannot be kept in %s (%s) and will be made again; set "

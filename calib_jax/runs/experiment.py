@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from jax.sharding import Mesh
 
+from calib_jax.classifiers.stored import check_exportable
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.paths import expanded
 from calib_jax.core.sharding import check_batch_size, make_mesh
@@ -223,6 +224,8 @@ class Experiment:
         stage.training.validate(mesh, field=f"{field}.training")
         stage.augmentation.validate(field=f"{field}.augmentation")
         method.validate(phase.where, num_steps=stage.training.num_steps)
+        if phase.stage == FINETUNE and self.export.folders(phase.name, method):
+            check_exportable(method.classifier, phase.where)
         if not method.terms:
             return
         if not stage.sources:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 
 from calib_jax.classifiers.head import Head
-from calib_jax.classifiers.stored import CLASSIFIER_FILE, write_head
+from calib_jax.classifiers.stored import CLASSIFIER_FILE, linear_map, write_head
 from calib_jax.core.errors import ConfigError, ExportError, nearest
 from calib_jax.core.types import Params
 from calib_jax.data.tokenizers import TextTokenizer
@@ -94,14 +94,15 @@ class Exporter:
             head: For these parameters.
 
         Raises:
-            ExportError: It cannot be written.
+            ExportError: The head is no linear map, or the folder cannot be written.
         """
+        classifier = linear_map(head)
         partial = folder.with_name(f"{folder.name}.partial")
         try:
             if partial.exists():
                 shutil.rmtree(partial)
             self.write_encoder(partial, params["encoder"])
-            write_head(partial / CLASSIFIER_FILE, head, self.class_names)
+            write_head(partial / CLASSIFIER_FILE, classifier, self.class_names)
             partial.replace(folder)
         except OSError as error:
             raise ExportError(

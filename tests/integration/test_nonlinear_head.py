@@ -24,6 +24,7 @@ from calib_jax.core.linalg import normalize
 from calib_jax.core.sharding import make_mesh
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
+from calib_jax.data.tokenizers import word_tokenizer
 from calib_jax.evaluation.detection import detection_metrics
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.evaluation.split_metrics import classification_metrics
@@ -32,7 +33,8 @@ from calib_jax.objectives.cross_entropy import CrossEntropy
 from calib_jax.objectives.distillation import LogitDistillation
 from calib_jax.objectives.views import Start
 from calib_jax.optim.optimizers import AdamW
-from calib_jax.runs.experiment import Export, Tuning
+from calib_jax.runs.experiment import Tuning
+from calib_jax.runs.export import Export, Exporter
 from calib_jax.training.state import create_state
 from calib_jax.training.step import make_train_step
 
@@ -174,7 +176,7 @@ def test_a_head_that_is_no_tree_is_refused(tiny_model, tiny_batches, params):
 
 
 REFUSAL = (
-    r"Cache makes a CacheHead, which cannot be exported, expected a LinearMap\. Set export to "
+    r"a CacheHead, which cannot be exported, expected a LinearMap\. Set export to "
     r"Export\(models=False\), or take a classifier of linear maps \(ZeroShot, LinearHead\)\.$"
 )
 
@@ -184,23 +186,26 @@ def test_no_file_can_hold_it(tiny_model, tiny_batches, params, tmp_path):
     head = stored.kept_head(tmp_path, Cache(), tiny_model[0], params, tokens)
     assert isinstance(head, CacheHead)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ExportError, match=f"^export: {REFUSAL}"):
-        stored.linear_map(head, Cache())
+    with pytest.raises(ExportError, match=f"^export: got {REFUSAL}"):
+        stored.linear_map(head)
+    exporter = Exporter(encoder=tiny_model[0], tokenizer=word_tokenizer(["red"]), class_names="abc")
+    with pytest.raises(ExportError, match=f"^export: got {REFUSAL}"):
+        exporter.write(tmp_path / "model", params, head)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_would_export_it_is_refused_before_any_work(tiny_experiment):
-    mesh = make_mesh()
-    with pytest.raises(ConfigError, match=rf"^methods\.cache: {REFUSAL}"):
-        tiny_experiment(methods={"cache": cache()}).validate(mesh)
-    with pytest.raises(ConfigError, match=rf"^methods\.cache: {REFUSAL}"):
+    with pytest.raises(ConfigError, match=rf"^methods\.cache\.classifier: Cache makes {REFUSAL}"):
+        tiny_experiment(methods={"cache": cache()}).validate()
+    with pytest.raises(ConfigError, match=rf"^methods\.cache\.classifier: Cache makes {REFUSAL}"):
         export = Export(models=False, wise_ft=(0.5,))
-        tiny_experiment(methods={"cache": cache()}, export=export).validate(mesh)
+        tiny_experiment(methods={"cache": cache()}, export=export).validate()
     linear = cache(classifier=LinearHead())
     trials = {"linear": linear, "cache": cache()}
-    with pytest.raises(ConfigError, match=rf"^tuning\.trials\.tip\.cache: {REFUSAL}"):
-        tiny_experiment(methods={"tip": linear}, tuning=Tuning(trials={"tip": trials})).validate(
-            mesh
-        )
-    tiny_experiment(methods={"cache": cache()}, export=Export(models=False)).validate(mesh)
+    with pytest.raises(
+        ConfigError, match=rf"^tuning\.trials\.tip\.cache\.classifier: Cache makes {REFUSAL}"
+    ):
+        tiny_experiment(methods={"tip": linear}, tuning=Tuning(trials={"tip": trials})).validate()
+    tiny_experiment(methods={"cache": cache()}, export=Export(models=False)).validate()
     # What is not trained is not exported.
-    tiny_experiment(methods={"cache": cache(terms={})}).validate(mesh)
+    tiny_experiment(methods={"cache": cache(terms={})}).validate()
