@@ -14,7 +14,7 @@ from calib_jax.core.errors import ConfigError, nearest
 _STATISTIC = re.compile(r"norm(_\d+)?/(mean|var)$")
 
 
-def path_name(path: jax.tree_util.KeyPath) -> str:
+def path_name(path: tuple[Any, ...]) -> str:
     """The slash-separated name of a leaf, `optimizer state` indices and fields included."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 
-def _weighted_rows(pixels, taps, result):
+def _weighted_rows(pixels: np.ndarray, taps: np.ndarray, result: np.ndarray) -> None:
     """Fills `result[o]` with the weighted sum of rows of `pixels`, as Pillow rounds it.
 
     Args:

@@ -263,7 +263,9 @@ def _apply(block: nn.Module, params: Any, *inputs: Array) -> Any:
     return block.apply({"params": params}, *inputs)
 
 
-def rematerialize(function: Callable, remat: str, *, prevent_cse: bool = True) -> Callable:
+def rematerialize(
+    function: Callable[..., Any], remat: str, *, prevent_cse: bool = True
+) -> Callable[..., Any]:
     """Returns the function, with its backward pass recomputing what the policy says."""
     if remat == "none":
         return function
