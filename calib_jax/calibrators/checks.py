@@ -14,7 +14,7 @@ _MAX_NAMED = 5
 
 
 def check_fitted(logits: np.ndarray, num_classes: int) -> None:
-    """Nothing, if the logits have the classes that the calibrator was fitted on.
+    """Raises a DataError unless the logits have the classes that the calibrator was fitted on.
 
     Raises:
         DataError: As `core.inputs.check_unlabelled`, and for another number of classes.
@@ -28,7 +28,7 @@ def check_fitted(logits: np.ndarray, num_classes: int) -> None:
 
 
 def check_positive(value: float | int, *, name: str) -> None:
-    """Nothing, if the setting is a finite number above 0.
+    """Raises a ConfigError unless the setting is a finite number above 0.
 
     Raises:
         ConfigError: Naming the setting.
@@ -38,7 +38,7 @@ def check_positive(value: float | int, *, name: str) -> None:
 
 
 def check_not_negative(value: float | int, *, name: str) -> None:
-    """Nothing, if the setting is a finite number of at least 0.
+    """Raises a ConfigError unless the setting is a finite number of at least 0.
 
     Raises:
         ConfigError: Naming the setting.
@@ -47,8 +47,8 @@ def check_not_negative(value: float | int, *, name: str) -> None:
         raise ConfigError(f"{name}: got {value}, expected a finite number >= 0. Correct it.")
 
 
-def check_num_bins(num_bins: int, num_examples: int) -> None:
-    """Nothing, if every one of the bins can hold an example.
+def check_bins_can_be_filled(num_bins: int, num_examples: int) -> None:
+    """Raises an error unless every one of the bins can hold an example.
 
     Raises:
         ConfigError: Fewer than one bin.

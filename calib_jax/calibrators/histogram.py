@@ -67,7 +67,7 @@ class OneVsRestHistogram:
         values = np.empty_like(probs)
         for k, (edges, frequency) in enumerate(zip(self.edges, self.frequency, strict=True)):
             values[:, k] = frequency[_bins(probs[:, k], edges)]
-        return one_vs_rest.normalize(values, probs)
+        return one_vs_rest.joined(values, probs)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -90,7 +90,7 @@ class TopLabelBinning:
             DataError: As `core.inputs.check_matrix`, and for fewer examples than bins.
         """
         inputs.check_matrix(logits, labels, name="logits")
-        checks.check_num_bins(self.num_bins, len(logits))
+        checks.check_bins_can_be_filled(self.num_bins, len(logits))
         confidence = 1 / numerics.sum_exp_from_max(logits)
         edges, frequency = _histogram(confidence, logits.argmax(axis=1) == labels, self.num_bins)
         return TopLabelHistogram(edges=edges, frequency=frequency)
@@ -118,7 +118,7 @@ class OneVsRestBinning:
             DataError: As `core.inputs.check_matrix`, and for fewer examples than bins.
         """
         inputs.check_matrix(logits, labels, name="logits")
-        checks.check_num_bins(self.num_bins, len(logits))
+        checks.check_bins_can_be_filled(self.num_bins, len(logits))
         histograms = [
             _histogram(probs, hits, self.num_bins)
             for probs, hits in one_vs_rest.class_probs(logits, labels)

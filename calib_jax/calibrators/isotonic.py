@@ -32,7 +32,7 @@ class OneVsRestIsotonic:
         for k, (start, stop) in enumerate(zip(self.starts, self.starts[1:], strict=False)):
             knots, values = self.knots[start:stop], self.values[start:stop]
             frequencies[:, k] = np.interp(probs[:, k], knots, values)
-        return one_vs_rest.normalize(frequencies, probs)
+        return one_vs_rest.joined(frequencies, probs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class SharedIsotonic:
         """`g(p_k) / sum_j g(p_j)` with `g = values + 1e-9 p`."""
         inputs.check_unlabelled(logits, name="logits")
         probs = numerics.softmax(logits)
-        return one_vs_rest.normalize(np.interp(probs, self.knots, self.values), probs)
+        return one_vs_rest.joined(np.interp(probs, self.knots, self.values), probs)
 
 
 @dataclasses.dataclass(kw_only=True)

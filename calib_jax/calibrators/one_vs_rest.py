@@ -23,7 +23,7 @@ def class_probs(
         yield np.exp(logits[:, k] - largest) / sums, labels == k
 
 
-def normalize(
+def joined(
     values: Float[np.ndarray, "n c"], probs: Float[np.ndarray, "n c"]
 ) -> Float[np.ndarray, "n c"]:
     """Distributions `(v + 1e-9 p) / sum_k (v_k + 1e-9 p_k)`: p itself where all v are 0.

@@ -157,7 +157,7 @@ def _fit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weight, shaped like `identity`, and the bias that minimise NLL + penalty.
 
-    By L-BFGS in coordinates in which the logits have mean zero and the best temperature: CLIP's
+    By L-BFGS in coordinates in which the logits have mean zero and the best temperature. CLIP's
     logits are all near one large number, which would tie the bias to the weight.
     """
     scale = 1 / TemperatureScaling().fit(logits, labels).temperature

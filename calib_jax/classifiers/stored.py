@@ -101,8 +101,8 @@ def kept_head(
 ) -> Head:
     """The classifier's head for these parameters and prompts, from `folder` if it lies there.
 
-    Linear maps alone are kept; any other head is made anew. The file's name is a hash of everything
-    that the head depends on: the model, all but the image tower's parameters, the prompts, the kind
+    Linear maps alone are kept; any other head is made anew. The file's name is a hash of what the
+    head depends on. That is the model, all but the image tower's parameters, the prompts, the kind
     of device, and this library's version. Where nothing can be written, the head is made all the
     same, and a warning says so.
     """

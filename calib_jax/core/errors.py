@@ -1,7 +1,7 @@
 """Errors that a person can act on: one line that says what, where and the fix.
 
 `main` prints the message of a `CalibJaxError` without a stack trace and exits
-with `exit_code`: 2 when the configuration is wrong (nothing has been
+with `exit_code`. It is 2 when the configuration is wrong (nothing has been
 computed), 1 when a run failed on its way.
 """
 

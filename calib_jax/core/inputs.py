@@ -17,14 +17,14 @@ def sum_tolerance(dtype: np.dtype) -> float:
     """How far from 1 a row of probabilities may sum: 0.001 and what the precision explains.
 
     A softmax divides by a rounded sum and rounds the quotients. Each changes an entry by half the
-    spacing at 1, relatively, and so the sum, 1 before, by the spacing at most, however many the
+    spacing at 1, relatively. So the sum, 1 before, changes by the spacing at most, however many the
     classes: 0.001 of float16, 0.008 of bfloat16.
     """
     return SUM_TOLERANCE + float(np.spacing(np.ones((), dtype)))
 
 
 def check_same_length(first: np.ndarray, second: np.ndarray, *, names: tuple[str, str]) -> None:
-    """Nothing, if both arrays have one entry per example and there is an example.
+    """Raises a DataError unless both arrays have one entry per example, and there is one.
 
     Raises:
       DataError: naming the array at fault.
@@ -38,7 +38,7 @@ def check_same_length(first: np.ndarray, second: np.ndarray, *, names: tuple[str
 
 
 def check_not_empty(values: np.ndarray, *, name: str) -> None:
-    """Nothing, if there is an example.
+    """Raises a DataError where there is no example.
 
     Raises:
       DataError: naming the array.
@@ -50,7 +50,7 @@ def check_not_empty(values: np.ndarray, *, name: str) -> None:
 
 
 def check_finite(values: np.ndarray, *, name: str) -> None:
-    """Nothing, if no entry of a vector or matrix is NaN or infinite.
+    """Raises a DataError for a vector or matrix with an entry that is NaN or infinite.
 
     Raises:
       DataError: naming the array and its first bad index.
@@ -71,7 +71,7 @@ def check_finite(values: np.ndarray, *, name: str) -> None:
 
 
 def check_shapes(values: np.ndarray, labels: np.ndarray, *, name: str) -> None:
-    """Nothing, if `values` is a matrix [n c] of numbers with one entry of `labels` per row.
+    """Raises a DataError unless `values` is a matrix [n c] with an entry of `labels` per row.
 
     Raises:
       DataError: for a wrong shape, an empty split, or values that are not real numbers.
@@ -94,7 +94,7 @@ def _check_rows(values: np.ndarray, *, name: str) -> None:
 
 
 def check_labels(labels: np.ndarray, *, num_classes: int, name: str = "labels") -> None:
-    """Nothing, if every entry is the number of a class.
+    """Raises a DataError unless every entry is the number of a class.
 
     Raises:
       DataError: for numbers that are no integers, or a class outside [0, num_classes).
@@ -113,7 +113,7 @@ def check_labels(labels: np.ndarray, *, num_classes: int, name: str = "labels") 
 
 
 def check_matrix(values: np.ndarray, labels: np.ndarray, *, name: str) -> None:
-    """Nothing, if `values` [n c] is finite and `labels` [n] name its columns.
+    """Raises a DataError unless `values` [n c] is finite and `labels` [n] name its columns.
 
     Raises:
       DataError: as `check_shapes` and `check_labels`, and for NaN or infinity.
@@ -124,7 +124,7 @@ def check_matrix(values: np.ndarray, labels: np.ndarray, *, name: str) -> None:
 
 
 def check_unlabelled(values: np.ndarray, *, name: str) -> None:
-    """Nothing, if there is one row of finite numbers an example, and an example.
+    """Raises a DataError unless there is an example, and a row of finite numbers for each.
 
     Raises:
       DataError: for a wrong shape, an empty split, NaN or infinity.
@@ -135,7 +135,7 @@ def check_unlabelled(values: np.ndarray, *, name: str) -> None:
 
 
 def check_probs(probs: np.ndarray, labels: np.ndarray) -> None:
-    """Nothing, if the rows of `probs` are distributions over the classes of `labels`.
+    """Raises a DataError unless the rows of `probs` are distributions over the labels' classes.
 
     Raises:
       DataError: as `check_matrix`, and for a negative entry or a row that does not sum to 1.
@@ -160,7 +160,7 @@ def check_probs(probs: np.ndarray, labels: np.ndarray) -> None:
 
 
 def check_not_probs(logits: np.ndarray, *, name: str) -> None:
-    """Nothing, unless every row of the logits is a distribution over two classes or more.
+    """Raises a DataError where every row is a distribution over two classes or more.
 
     Raises:
       DataError: for probabilities.
@@ -175,7 +175,7 @@ def check_not_probs(logits: np.ndarray, *, name: str) -> None:
 
 
 def check_binary(values: np.ndarray, *, name: str) -> None:
-    """Nothing, if every entry is 0 or 1 (or a bool).
+    """Raises a DataError unless every entry is 0 or 1 (or a bool).
 
     Raises:
       DataError: naming the array and its first bad index.
@@ -189,7 +189,7 @@ def check_binary(values: np.ndarray, *, name: str) -> None:
 
 
 def check_num_bins(num_bins: int) -> None:
-    """Nothing, if there is at least one bin.
+    """Raises a ConfigError unless there is at least one bin.
 
     Raises:
       ConfigError: naming the value.

@@ -54,7 +54,7 @@ def smallest_singular_value(
     """The smallest of the s singular values: `||M v||` at the right singular vector v.
 
     v is a constant of the gradient, which is `u v^T`: at the minimum over unit
-    vectors the value does not change with v, and JAX's own rule divides by the gaps
+    vectors the value does not change with v. JAX's own rule divides by the gaps
     between singular values. Where several are smallest within rounding, value
     and gradient are means over their vectors: a subgradient. At zero the
     gradient is zero, as it is for r < s, where the value is zero by definition.

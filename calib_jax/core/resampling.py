@@ -17,9 +17,9 @@ def bicubic_weights(num_in: int, num_out: int) -> Float[np.ndarray, "o i"]:
     """Returns the float64 matrix that resizes an axis of `num_in` samples to `num_out`.
 
     Rows add up to 1. These are the coefficients of Pillow's `Image.BICUBIC` and of torch's
-    `interpolate(mode="bicubic", antialias=True, align_corners=False)`: Keys' cubic (1981)
-    with a = -0.5, widened by `num_in / num_out` where that shrinks, cut off and
-    normalised again at the edges.
+    `interpolate(mode="bicubic", antialias=True, align_corners=False)`. They are Keys' cubic
+    (1981) with a = -0.5, widened by `num_in / num_out` where that shrinks. At the edges it is
+    cut off and normalised again.
 
     Raises:
         DataError: A size is below 1.

@@ -85,9 +85,9 @@ class TextTokenizer:
 def word_tokenizer(texts: Iterable[str]) -> TextTokenizer:
     """A tokenizer of lower-case words and punctuation marks that knows the words of the texts.
 
-    For models trained from scratch on few words: id 0 pads, 1 begins, the
-    words follow in alphabetical order, and the largest id is the end of text, as
-    the towers' pooling has it.
+    For models trained from scratch on few words. Id 0 pads, 1 begins, the
+    words follow in alphabetical order. The largest id is the end of text, as the
+    towers' pooling has it.
     """
     normalizer = normalizers.Lowercase()
     splitter = pre_tokenizers.Whitespace()
@@ -120,7 +120,7 @@ def read_tokenizer(folder: pathlib.Path, *, field: str = "pretrained") -> TextTo
     CLIP's is the fast one of `transformers`, from `tokenizer.json` or from `vocab.json` and
     `merges.txt`. Unlike OpenAI's original it repairs nothing with ftfy and decodes no HTML
     entities: curly quotes, ligatures, full-width letters, mojibake and `&amp;` stay as they
-    are; and a capital sigma that ends a word becomes a medial one. Other printable text gives the
+    are. A capital sigma that ends a word becomes a medial one. Other printable text gives the
     original's ids. Padding is 0 as OpenAI has it, where the hub's files say EOT: either is
     exact, since a row ends for the towers at the first of its largest ids.
 

@@ -50,7 +50,7 @@ def bin_sums(
       ConfigError: if `num_bins` is below 1 or `binning` is neither of the two.
       DataError: for an empty split, mismatched shapes or a confidence outside [0, 1].
     """
-    check_num_bins(num_bins, binning=binning)
+    check_binning(num_bins, binning=binning)
     check_confidence(confidence, correct)
     hits: np.ndarray = correct
     if binning == "width":
@@ -78,7 +78,7 @@ def memberships(
     Raises:
       ConfigError: as `bin_sums`.
     """
-    check_num_bins(num_bins, binning=binning)
+    check_binning(num_bins, binning=binning)
     if binning == "width":
         return np.eye(num_bins)[equal_width(confidence, num_bins=num_bins)]
     _, tie, size = np.unique(confidence, return_inverse=True, return_counts=True)
@@ -95,7 +95,7 @@ def equal_width(values: Float[np.ndarray, "*n"], *, num_bins: int) -> Int[np.nda
 
 
 def check_confidence(confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> None:
-    """Nothing, if there is a confidence in [0, 1] (but for rounding) for every example.
+    """Raises a DataError unless every example has a confidence in [0, 1], but for rounding.
 
     Raises:
       DataError: for an empty split, mismatched shapes or a confidence outside [0, 1].
@@ -110,8 +110,8 @@ def check_confidence(confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarr
         )
 
 
-def check_num_bins(num_bins: int, *, binning: str = "width") -> None:
-    """Nothing, if there is at least one bin, of a known kind.
+def check_binning(num_bins: int, *, binning: str = "width") -> None:
+    """Raises a ConfigError unless there is at least one bin, of a known kind.
 
     Raises:
       ConfigError: naming the value.

@@ -1,12 +1,12 @@
 """Percentile bootstrap intervals of the metrics of a split (Efron and Tibshirani 1993, ch. 13).
 
 A resample of n examples with replacement is a vector of n counts, and every metric here a
-function of the counts: whole blocks of resamples are one matrix product or one cumulative sum.
+function of the counts. Whole blocks of resamples are one matrix product or one cumulative sum.
 A `Statistic` holds what does not change, the order of the scores or the bins of the split.
 
 What an interval says: how far the number could move with other examples of the same kind, the
 model held fixed. It says nothing of another seed, and it inherits a bias of the metric. Sampling
-noise raises a binned or smooth calibration error, and a resample has it twice: for 20 calibrated
+noise raises a binned or smooth calibration error, and a resample has it twice. For 20 calibrated
 models of 2,000 examples the ECE was below the middle of its interval every time, and below the
 whole of it three times. Read such an interval as a width, not as a place.
 
@@ -99,8 +99,8 @@ def resampled(
     """The values of every statistic in the same resamples.
 
     They depend on the seed and the number of examples, not on which other statistics are asked
-    for: row by row, values of two splits of the same images under two shifts are paired, and
-    their mean or largest is one of a resample of the images.
+    for. Row by row, values of two splits of the same images under two shifts are paired: their
+    mean or largest is one of a resample of the images.
 
     Raises:
       ConfigError: as `draws`.

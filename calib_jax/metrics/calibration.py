@@ -52,7 +52,7 @@ def top_label(
 
 
 def check_num_examples(num_examples: int, *, num_bins: int) -> None:
-    """Nothing, if there are at least as many examples as bins.
+    """Raises a DataError unless there are at least as many examples as bins.
 
     The errors below are defined with fewer, but then say more about the bins than the model.
 
@@ -279,8 +279,8 @@ def batch_averaged_calibration_error(
 
     ONLY to compare with the numbers published for CaRot and FLYP, whose code averages the ECE
     (10 bins) of the batches of an unshuffled split, each weighted by its size. A perfectly
-    calibrated model does not pass: it gets 0.03 to 0.05 at 512 examples a batch and 0.09 to 0.12
-    at 64, and an order by class adds to it. Theirs opens a bin of its own for confidence 1.
+    calibrated model does not pass: it gets 0.03 to 0.05 at 512 examples a batch, 0.09 to 0.12
+    at 64. An order by class adds to it. Theirs opens a bin of its own for confidence 1.
 
     Raises:
       ConfigError: if `batch_size` or `num_bins` is below 1.
@@ -290,7 +290,7 @@ def batch_averaged_calibration_error(
         raise errors.ConfigError(
             f"batch_size: got {batch_size}, expected at least 1. The papers' code uses 512."
         )
-    binned.check_num_bins(num_bins)
+    binned.check_binning(num_bins)
     binned.check_confidence(confidence, correct)
     batch = np.arange(len(confidence)) // batch_size
     bins = batch * num_bins + binned.equal_width(confidence, num_bins=num_bins)

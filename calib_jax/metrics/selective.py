@@ -79,8 +79,8 @@ def excess_aurc(curve: RiskCoverage) -> float:
 def augrc(curve: RiskCoverage) -> float:
     """Area under the generalised risk-coverage curve, in [0, 1/2]; lower is better.
 
-    The generalised risk of a threshold is the fraction of all examples that are wrong AND kept;
-    its mean over coverage, by trapezoids from (0, 0), is the average risk of a failure that goes
+    The generalised risk of a threshold is the fraction of all examples that are wrong AND kept.
+    Its mean over coverage, by trapezoids from (0, 0), is the average risk of a failure that goes
     undetected (Traub et al. 2024). `(1 - AUROC) a (1 - a) + (1 - a)^2 / 2` for the accuracy a.
     """
     num_kept, num_wrong = curve.num_kept, curve.num_wrong
@@ -113,7 +113,7 @@ def coverage_at_risk(curve: RiskCoverage, *, risk: float) -> float:
 
 
 def check_fraction(value: float, *, name: str) -> None:
-    """Nothing, if the value is in [0, 1].
+    """Raises a ConfigError unless the value is in [0, 1].
 
     Raises:
       ConfigError: naming it.

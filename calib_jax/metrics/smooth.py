@@ -1,7 +1,7 @@
 """Calibration errors without bins: by cumulative sums, and by smoothing over confidence.
 
 Smoothing works on a grid of `NUM_CELLS` cells of [0, 1], between whose centres every example is
-split, so any number of examples costs one pass and a few cosine transforms. Kernels are reflected
+split. Any number of examples costs one pass and a few cosine transforms. Kernels are reflected
 at 0 and 1: a kernel and its mirror images are a multiplication of the cosine transform.
 """
 
@@ -138,7 +138,7 @@ def kernel_calibration_error(
     `int |t - accuracy(t)| p(t) dt = int |t p(t) - q(t)| dt`: p is the estimated density of the
     confidences, q that of the correct ones times the accuracy (Zhang et al. 2020, Mix-n-Match:
     triweight kernel, reflected). Chosen among the kernel errors of the field for being defined on
-    the top label alone and linear in n: the canonical error of Popordanoska et al. 2022 and
+    the top label alone and linear in n. The canonical error of Popordanoska et al. 2022 and
     SKCE compare all pairs. The bandwidth is that of `kernel_bandwidth`; where confidences cluster
     its width adds to the error even of a calibrated model, which smooth ECE avoids.
 

@@ -3,7 +3,7 @@
 Three convolutions for a stem, average pools where others have strides, attention pooling.
 
 Batch norms use their stored statistics, in training too. Fine-tuning batches are small and of
-another distribution: their own statistics would be noisy, differ between the student and its
+another distribution. Their own statistics would be noisy, differ between the student and its
 teacher, and move the model away from the pre-trained one before any step was taken. (CaRot's
 code has the student use those of the batch and the teacher those of the pre-training.) They are
 leaves of the parameters (`mean`, `var`) that `core.trees.trainable_mask` leaves out. Training
@@ -62,7 +62,7 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
-class Stage(nn.Module):
+class BlockStage(nn.Module):
     """Bottlenecks of one width, the first of them with the stride."""
 
     width: int
@@ -129,7 +129,7 @@ class ResNetTower(nn.Module):
         x = nn.relu(_conv_norm(x, vision.width, 3, name="conv_3", norm="norm_3"))
         x = _average_pool(x, 2)
         for i, num_blocks in enumerate(vision.num_blocks):
-            x = Stage(
+            x = BlockStage(
                 width=vision.width * 2**i,
                 num_blocks=num_blocks,
                 stride=1 if i == 0 else 2,

@@ -22,7 +22,7 @@ def self_distillation_loss(student: Embeddings, teacher: Embeddings) -> Float[Ar
     `l_i = -sum_j p_ij log q_ij` over the rows plus the same over the columns,
     with `p = softmax(teacher logits)`, `q = softmax(student logits)`; each model
     uses its own logit scale and the temperature is one. The mean over the batch
-    is CaRot's term as coded by its authors; the paper's eq. 6 writes the KL
+    is CaRot's term as coded by its authors. The paper's eq. 6 writes the KL
     divergence, which differs by the teacher's entropy and has the same gradient.
     """
     student_logits = pair_logits(student)

@@ -40,7 +40,7 @@ def pairwise_vector_loss(student: Embeddings, start: Embeddings) -> Float[Array,
 class AverageVectors(Term):
     """DiVE's average term (arXiv 2511.09973), from its abstract and a reading note, not its code.
 
-    Deviations: on the pairs of the batch, where DiVE takes those of CC3M; against their mean, where
+    Deviations: on the pairs of the batch, where DiVE takes those of CC3M. Against their mean, where
     DiVE has a moving average with momentum 0.99, a state that terms do not have.
     """
 

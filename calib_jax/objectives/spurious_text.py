@@ -44,7 +44,7 @@ class SpuriousTexts(Term):
     """StarFT's term (arXiv 2505.13232): what images share with spurious texts stays as it was.
 
     Deviations: the authors have a language model list attributes (backgrounds, textures) and put
-    the caption of each image into a random one; here the spurious text of an image is a random
+    the caption of each image into a random one. Here the spurious text of an image is a random
     prompt of its class, whose template (`a sketch of a {}`) stands in for the attribute. The
     authors' weight falls to zero over the epochs (`--diminishing`); this one stays.
     """

@@ -9,7 +9,7 @@ LOGITS = np.array([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]])
 
 def test_good_arrays_pass():
     checks.check_fitted(LOGITS, 3)
-    checks.check_num_bins(2, 2)
+    checks.check_bins_can_be_filled(2, 2)
     checks.check_not_negative(0.0, name="intercept")
 
 
@@ -28,9 +28,9 @@ def test_settings():
         with pytest.raises(ConfigError, match=rf"^x: got {value}, expected a finite number >= 0"):
             checks.check_not_negative(value, name="x")
     with pytest.raises(ConfigError, match="^num_bins: got 0, expected at least 1"):
-        checks.check_num_bins(0, 2)
+        checks.check_bins_can_be_filled(0, 2)
     with pytest.raises(DataError, match="^logits: got 2 examples, expected at least num_bins=3"):
-        checks.check_num_bins(3, 2)
+        checks.check_bins_can_be_filled(3, 2)
 
 
 def test_notes_on_classes():

@@ -15,8 +15,8 @@ def test_class_probs_are_softmax_to_the_last_bit():
 
 def test_normalize():
     probs = numerics.softmax(LOGITS)
-    np.testing.assert_allclose(one_vs_rest.normalize(probs, probs), probs, rtol=1e-12)
-    np.testing.assert_allclose(one_vs_rest.normalize(0 * probs, probs), probs, rtol=1e-12)
+    np.testing.assert_allclose(one_vs_rest.joined(probs, probs), probs, rtol=1e-12)
+    np.testing.assert_allclose(one_vs_rest.joined(0 * probs, probs), probs, rtol=1e-12)
     values = np.array([[0.2, 0.2, 0.0, 0.4]])
-    found = one_vs_rest.normalize(values, probs[:1])
+    found = one_vs_rest.joined(values, probs[:1])
     np.testing.assert_allclose(found, [[0.25, 0.25, 0, 0.5]], atol=1e-8)

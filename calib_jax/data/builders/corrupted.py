@@ -65,8 +65,8 @@ def prepare_corrupted(
         data_dir: folder to write to.
         corruptions: a selection of `CORRUPTIONS`.
         severities: a selection of 1 (weak) to 5 (strong).
-        max_examples: size of a subset, the same for every corruption: balanced over the classes and
-            chosen by a hash of the ids, so a smaller subset is part of every larger one.
+        max_examples: size of a subset, the same for every corruption. It is balanced over the
+            classes and chosen by a hash of the ids: a smaller subset is part of every larger one.
 
     Raises:
         ConfigError: unknown corruption or severity, missing or damaged source, missing split, or
@@ -96,7 +96,7 @@ def prepare_corrupted(
     return [f"{builder.name}/{builder.builder_config.name}" for builder in builders]
 
 
-def corrupted(
+def corrupt(
     image: UInt8[np.ndarray, "h w 3"], corruption: str, severity: int, *, seed: int
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The image under a corruption of `CORRUPTIONS` at severity 1 to 5; the same for one seed.
@@ -170,7 +170,7 @@ class CorruptedCopy(record.RecordBuilder):
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         corruption, severity = self.builder_config.corruption, self.builder_config.severity
         for index, example in enumerate(self.examples):
-            image = corrupted(
+            image = corrupt(
                 example.pixels(),
                 corruption,
                 severity,

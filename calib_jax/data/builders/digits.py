@@ -4,8 +4,8 @@ The 1,797 scans of `sklearn.datasets.load_digits` (Alpaydin & Kaynak, UCI 1998) 
 package, so nothing is downloaded. Digits zero to seven are the classes; eight and nine are
 `near_ood`; patches of scikit-learn's two sample photographs are `far_ood`.
 
-A scan is in the same split in every domain, and the photographs are cut into disjoint vertical
-strips, so no scan and no pixel of a background is shared between splits or with `far_ood`.
+A scan is in the same split in every domain. The photographs are cut into disjoint vertical
+strips: no scan and no pixel of a background is shared between splits or with `far_ood`.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ _BACKGROUND_SIDES = (32, 48, 64, 96)
 _FAR_OOD_SIDES = (32, 48, 64, 96, 128)
 
 
-def prepare(data_dir: pathlib.Path) -> None:
-    """Nothing; every domain is under `data_dir/digits` afterwards. One that is there is kept."""
+def write_domains(data_dir: pathlib.Path) -> None:
+    """Writes every domain to `data_dir/digits`, where it is missing."""
     builders = [Digits(config=config.name, data_dir=str(data_dir)) for config in _CONFIGS]
     missing = [builder for builder in builders if not builder.is_written()]
     for builder in tqdm.tqdm(missing, "preparing digits", leave=False, disable=not missing):

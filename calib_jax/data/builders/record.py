@@ -57,7 +57,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         return (pathlib.Path(self.data_dir) / "dataset_info.json").is_file()
 
     def write(self) -> None:
-        """Nothing; the data set is on disk afterwards, without TFDS's own output.
+        """Writes the data set, without TFDS's own output.
 
         TFDS fills a temporary folder and renames it: an interruption leaves no half data set.
         """

@@ -12,7 +12,7 @@ TEMPLATES = builder.TEMPLATES
 
 def prepare(data_dir: pathlib.Path, output_dir: pathlib.Path) -> None:
     """Writes all domains to `output_dir`, where they are missing."""
-    builder.prepare(output_dir)
+    builder.write_domains(output_dir)
 
 
 def domain(name: str, split: str) -> Split:

@@ -25,8 +25,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
     Args:
         path: A `.safetensors` file, a `.index.json` that names such files or torch's beside
-            it, or a `.pt`, `.pth` or `.bin` that `torch.save` or `torch.jit.save` wrote; read
-            without running anything it holds (see `pickled`).
+            it, or a `.pt`, `.pth` or `.bin` that `torch.save` or `torch.jit.save` wrote. It is
+            read without running anything it holds (see `pickled`).
 
     Raises:
         WeightsError: The file is missing, damaged, or of another format.

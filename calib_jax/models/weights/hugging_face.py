@@ -15,7 +15,7 @@ from typing import Any
 from calib_jax.core.errors import WeightsError
 from calib_jax.models.config import ClipConfig, TextConfig, VisionConfig
 from calib_jax.models.weights.fields import Fields
-from calib_jax.models.weights.table import CONV, LINEAR, Row, Tensors, linear, nested, norm
+from calib_jax.models.weights.table import CONV, LINEAR, TensorRow, Tensors, linear, nested, norm
 
 IGNORED = re.compile(r".*\.position_ids")  # 0, 1, 2, ... in files of transformers before 4.31
 
@@ -31,17 +31,17 @@ _BLOCK = (
     *linear("mlp.fc2", "mlp/down"),
 )
 _TOP = (
-    Row(f"{_VISION}.embeddings.class_embedding", ("image/class_embedding",)),
-    Row(f"{_VISION}.embeddings.patch_embedding.weight", ("image/patch/kernel",), CONV),
-    Row(f"{_VISION}.embeddings.position_embedding.weight", ("image/position_embedding",)),
+    TensorRow(f"{_VISION}.embeddings.class_embedding", ("image/class_embedding",)),
+    TensorRow(f"{_VISION}.embeddings.patch_embedding.weight", ("image/patch/kernel",), CONV),
+    TensorRow(f"{_VISION}.embeddings.position_embedding.weight", ("image/position_embedding",)),
     *norm(f"{_VISION}.pre_layrnorm", "image/norm_pre"),  # their spelling
     *norm(f"{_VISION}.post_layernorm", "image/norm_post"),
-    Row("visual_projection.weight", ("image/projection/kernel",), LINEAR),
-    Row(f"{_TEXT}.embeddings.token_embedding.weight", ("text/token_embedding",)),
-    Row(f"{_TEXT}.embeddings.position_embedding.weight", ("text/position_embedding",)),
+    TensorRow("visual_projection.weight", ("image/projection/kernel",), LINEAR),
+    TensorRow(f"{_TEXT}.embeddings.token_embedding.weight", ("text/token_embedding",)),
+    TensorRow(f"{_TEXT}.embeddings.position_embedding.weight", ("text/position_embedding",)),
     *norm(f"{_TEXT}.final_layer_norm", "text/norm_final"),
-    Row("text_projection.weight", ("text/projection/kernel",), LINEAR),
-    Row("logit_scale", ("logit_scale",)),
+    TensorRow("text_projection.weight", ("text/projection/kernel",), LINEAR),
+    TensorRow("logit_scale", ("logit_scale",)),
 )
 _SHARED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 _VISION_DEFAULTS = _SHARED | {
@@ -70,7 +70,7 @@ def is_own(tensors: Tensors) -> bool:
     return any(name.startswith((f"{_VISION}.", f"{_TEXT}.")) for name in tensors)
 
 
-def rows(config: ClipConfig) -> list[Row]:
+def rows(config: ClipConfig) -> list[TensorRow]:
     """The table of a model of this depth; its image tower is a ViT."""
     vision = config.vision
     if not isinstance(vision, VisionConfig):

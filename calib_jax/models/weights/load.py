@@ -15,7 +15,7 @@ from calib_jax.core.types import Params
 from calib_jax.models.config import ClipConfig
 from calib_jax.models.weights import files, hugging_face, open_clip, openai, positions, table
 from calib_jax.models.weights.fields import read_fields
-from calib_jax.models.weights.table import Row, Tensors
+from calib_jax.models.weights.table import TensorRow, Tensors
 
 HF_CONFIG, HF_PREPROCESSOR = "config.json", "preprocessor_config.json"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -52,7 +52,7 @@ def read_model(
 
     Args:
         source: A folder or a hub id in Hugging Face's layout (`config.json` of model type
-            `clip`) or open_clip's (`open_clip_config.json`); or a file in OpenAI's naming:
+            `clip`) or open_clip's (`open_clip_config.json`). Or a file in OpenAI's naming:
             `.safetensors`, or a `.pt`, `.pth` or `.bin` of torch, nothing of which is run. A
             file with its config beside it is read like their folder.
         image_size: Side of the images in pixels; the position embeddings are interpolated to
@@ -87,7 +87,7 @@ def read_model(
         tensors, layout.rows(config), config, origin=str(file), ignored=layout.ignored
     )
     if image_size not in (0, config.vision.image_size):
-        config, flat = positions.resize(config, flat, image_size)
+        config, flat = positions.resize_positions(config, flat, image_size)
     return Checkpoint(config, table.tree_of(flat), layout.eot, file.parent)
 
 
@@ -105,7 +105,7 @@ class _Layout:
 
     config: ClipConfig
     eot: int
-    rows: Callable[[ClipConfig], list[Row]]
+    rows: Callable[[ClipConfig], list[TensorRow]]
     ignored: re.Pattern[str]
     weights: Sequence[str] = ()
 

@@ -14,7 +14,7 @@ import numpy as np
 from calib_jax.core.errors import WeightsError
 from calib_jax.models.config import ClipConfig, ResNetConfig, TextConfig, VisionConfig
 from calib_jax.models.weights import table
-from calib_jax.models.weights.table import CONV, LINEAR, Row, Tensors, linear, nested, norm
+from calib_jax.models.weights.table import CONV, LINEAR, TensorRow, Tensors, linear, nested, norm
 
 # Sizes that OpenAI's archives repeat as scalars, and the step counters of batch norms.
 IGNORED = re.compile(r"input_resolution|context_length|vocab_size|.*\.num_batches_tracked")
@@ -26,8 +26,8 @@ _HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}  # open_clip's ViT-H, 
 _QKV = ("query", "key", "value")
 _BLOCK = (
     *norm("ln_1", "norm_1"),
-    Row("attn.in_proj_weight", tuple(f"attention/{x}/kernel" for x in _QKV), LINEAR),
-    Row("attn.in_proj_bias", tuple(f"attention/{x}/bias" for x in _QKV)),
+    TensorRow("attn.in_proj_weight", tuple(f"attention/{x}/kernel" for x in _QKV), LINEAR),
+    TensorRow("attn.in_proj_bias", tuple(f"attention/{x}/bias" for x in _QKV)),
     *linear("attn.out_proj", "attention/out"),
     *norm("ln_2", "norm_2"),
     *linear("mlp.c_fc", "mlp/up"),
@@ -36,23 +36,23 @@ _BLOCK = (
 _VISION_BLOCK = "visual.transformer.resblocks"
 _TEXT_BLOCK = "transformer.resblocks"
 _TEXT = (
-    Row("token_embedding.weight", ("text/token_embedding",)),
-    Row("positional_embedding", ("text/position_embedding",)),
+    TensorRow("token_embedding.weight", ("text/token_embedding",)),
+    TensorRow("positional_embedding", ("text/position_embedding",)),
     *norm("ln_final", "text/norm_final"),
-    Row("text_projection", ("text/projection/kernel",)),
-    Row("logit_scale", ("logit_scale",)),
+    TensorRow("text_projection", ("text/projection/kernel",)),
+    TensorRow("logit_scale", ("logit_scale",)),
 )
 _VIT = (
-    Row("visual.conv1.weight", ("image/patch/kernel",), CONV),
-    Row("visual.class_embedding", ("image/class_embedding",)),
-    Row("visual.positional_embedding", ("image/position_embedding",)),
+    TensorRow("visual.conv1.weight", ("image/patch/kernel",), CONV),
+    TensorRow("visual.class_embedding", ("image/class_embedding",)),
+    TensorRow("visual.positional_embedding", ("image/position_embedding",)),
     *norm("visual.ln_pre", "image/norm_pre"),
     *norm("visual.ln_post", "image/norm_post"),
-    Row("visual.proj", ("image/projection/kernel",)),
+    TensorRow("visual.proj", ("image/projection/kernel",)),
 )
 _POOL = "visual.attnpool"
 _ATTENTION_POOL = (
-    Row(f"{_POOL}.positional_embedding", ("image/pool/position_embedding",)),
+    TensorRow(f"{_POOL}.positional_embedding", ("image/pool/position_embedding",)),
     *linear(f"{_POOL}.q_proj", "image/pool/query"),
     *linear(f"{_POOL}.k_proj", "image/pool/key"),
     *linear(f"{_POOL}.v_proj", "image/pool/value"),
@@ -60,13 +60,13 @@ _ATTENTION_POOL = (
 )
 
 
-def _conv_norm(conv: str, batch_norm: str, our_conv: str, our_norm: str) -> tuple[Row, ...]:
+def _conv_norm(conv: str, batch_norm: str, our_conv: str, our_norm: str) -> tuple[TensorRow, ...]:
     """The rows of a convolution without a bias, and of the batch norm after it."""
     return (
-        Row(f"{conv}.weight", (f"{our_conv}/kernel",), CONV),
+        TensorRow(f"{conv}.weight", (f"{our_conv}/kernel",), CONV),
         *norm(batch_norm, our_norm),
-        Row(f"{batch_norm}.running_mean", (f"{our_norm}/mean",)),
-        Row(f"{batch_norm}.running_var", (f"{our_norm}/var",)),
+        TensorRow(f"{batch_norm}.running_mean", (f"{our_norm}/mean",)),
+        TensorRow(f"{batch_norm}.running_var", (f"{our_norm}/var",)),
     )
 
 
@@ -76,14 +76,14 @@ _THREE_CONVS = tuple(
 _SHORTCUT = _conv_norm("downsample.0", "downsample.1", "shortcut_conv", "shortcut_norm")
 
 
-def rows(config: ClipConfig) -> list[Row]:
+def rows(config: ClipConfig) -> list[TensorRow]:
     """The table of a model of this depth."""
     vision = config.vision
     blocks = vision.num_blocks if isinstance(vision, ResNetConfig) else vision.num_layers
     return _rows(blocks, config.text.num_layers)
 
 
-def _rows(vision_blocks: int | tuple[int, ...], text_layers: int) -> list[Row]:
+def _rows(vision_blocks: int | tuple[int, ...], text_layers: int) -> list[TensorRow]:
     found = list(_TEXT)
     if isinstance(vision_blocks, int):
         found += _VIT
@@ -115,8 +115,8 @@ def counters(config: ClipConfig) -> dict[str, np.ndarray]:
 def sizes(tensors: Tensors, *, activation: str, origin: str) -> ClipConfig:
     """Returns the config that the shapes imply.
 
-    Heads are 64 wide, as in all of OpenAI's models, but for the image towers of open_clip's
-    ViT-H, g, bigG and e, known by their widths 1280, 1408, 1664 and 1792.
+    Heads are 64 wide, as in all of OpenAI's models. The exceptions are the image towers of
+    open_clip's ViT-H, g, bigG and e, known by their widths 1280, 1408, 1664 and 1792.
 
     Args:
         tensors: The content of a file.

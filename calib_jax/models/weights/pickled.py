@@ -1,7 +1,7 @@
 """Torch's archives without torch, and without running anything that they hold.
 
 A pickle is a program that may call any function it names. Here it can name only the few that
-build a table of tensors, and each is a stand-in made for that one reading; any other name is
+build a table of tensors, and each is a stand-in made for that one reading. Any other name is
 an error before it is looked up. `torch.save` archives hold a table of tensors, `torch.jit.save`
 archives (OpenAI's own `.pt`) modules within modules, whose code is never read.
 """

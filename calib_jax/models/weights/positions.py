@@ -17,7 +17,7 @@ from calib_jax.models.config import ClipConfig, VisionConfig
 _RESNET_STRIDE = 32
 
 
-def resize(
+def resize_positions(
     config: ClipConfig, flat: Mapping[str, np.ndarray], image_size: int
 ) -> tuple[ClipConfig, dict[str, np.ndarray]]:
     """Returns the model for images of another size, and notes the change in the log.

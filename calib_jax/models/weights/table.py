@@ -1,7 +1,7 @@
 """The declarative table of a naming of weights, and the strict reading and writing through it.
 
 Strict both ways: a tensor without a row, a row without a tensor, a shape that does not fit or a
-number that is not finite is a problem, and all the problems of a file make one error.
+number that is not finite is a problem. All the problems of a file make one error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SHOWN = 40
 
 
 @dataclass(frozen=True)
-class Row:
+class TensorRow:
     """One tensor of the file and the parameters it holds.
 
     Attributes:
@@ -73,20 +73,22 @@ def _permute(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return np.transpose(x, axes) if axes else x
 
 
-def linear(source: str, ours: str) -> tuple[Row, Row]:
+def linear(source: str, ours: str) -> tuple[TensorRow, TensorRow]:
     """The rows of a torch `Linear` with a bias."""
     return (
-        Row(f"{source}.weight", (f"{ours}/kernel",), LINEAR),
-        Row(f"{source}.bias", (f"{ours}/bias",)),
+        TensorRow(f"{source}.weight", (f"{ours}/kernel",), LINEAR),
+        TensorRow(f"{source}.bias", (f"{ours}/bias",)),
     )
 
 
-def norm(source: str, ours: str) -> tuple[Row, Row]:
+def norm(source: str, ours: str) -> tuple[TensorRow, TensorRow]:
     """The rows of a torch `LayerNorm`."""
-    return Row(f"{source}.weight", (f"{ours}/scale",)), Row(f"{source}.bias", (f"{ours}/bias",))
+    return TensorRow(f"{source}.weight", (f"{ours}/scale",)), TensorRow(
+        f"{source}.bias", (f"{ours}/bias",)
+    )
 
 
-def nested(rows: Iterable[Row], source: str, ours: str) -> list[Row]:
+def nested(rows: Iterable[TensorRow], source: str, ours: str) -> list[TensorRow]:
     """The rows of a module, inside the module `source` of the file and under our path `ours`."""
     return [
         dataclasses.replace(
@@ -110,7 +112,7 @@ def _shapes_of(encoder: Encoder) -> Mapping[str, tuple[int, ...]]:
 
 def load(
     tensors: Tensors,
-    rows: Iterable[Row],
+    rows: Iterable[TensorRow],
     config: ClipConfig,
     *,
     origin: str,
@@ -155,7 +157,7 @@ def tree_of(flat: Tensors) -> Params:
     return traverse_util.unflatten_dict({k: jnp.array(x) for k, x in flat.items()}, sep="/")
 
 
-def store(config: ClipConfig, params: Params, rows: Iterable[Row]) -> dict[str, np.ndarray]:
+def store(config: ClipConfig, params: Params, rows: Iterable[TensorRow]) -> dict[str, np.ndarray]:
     """Returns the float32 tensors of a file: the exact inverse of `load`.
 
     Raises:

@@ -112,13 +112,13 @@ def test_gaussian_noise_by_formula():
     noise = np.random.RandomState(seed % 2**32).normal(size=image.shape, scale=0.18)  # noqa: NPY002
     expected = np.around(np.clip(image / 255.0 + noise, 0, 1) * 255).astype(np.uint8)
     np.testing.assert_array_equal(
-        corrupted.corrupted(image, "gaussian_noise", 3, seed=seed), expected
+        corrupted.corrupt(image, "gaussian_noise", 3, seed=seed), expected
     )
 
 
 @pytest.mark.parametrize("severity", corrupted.SEVERITIES)
 def test_impulse_noise_is_that_of_tfds_with_a_seed(severity, monkeypatch):
-    ours = corrupted.corrupted(picture(0), "impulse_noise", severity, seed=11)
+    ours = corrupted.corrupt(picture(0), "impulse_noise", severity, seed=11)
     seeded = np.random.default_rng(11)
     monkeypatch.setattr(np.random, "default_rng", lambda seed=None: seeded)
     np.testing.assert_array_equal(ours, tfds_corruptions.impulse_noise(picture(0), severity))
@@ -128,16 +128,16 @@ def test_impulse_noise_is_that_of_tfds_with_a_seed(severity, monkeypatch):
 def test_corruption_runs_without_opencv_and_repeats(corruption, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     for severity in corrupted.SEVERITIES:
-        first = corrupted.corrupted(picture(1), corruption, severity, seed=7)
+        first = corrupted.corrupt(picture(1), corruption, severity, seed=7)
         assert first.shape == (32, 32, 3) and first.dtype == np.uint8
         assert not np.array_equal(first, picture(1))
-        again = corrupted.corrupted(picture(1), corruption, severity, seed=7)
+        again = corrupted.corrupt(picture(1), corruption, severity, seed=7)
         np.testing.assert_array_equal(first, again)
 
 
 def test_global_random_state_is_put_back():
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    corrupted.corrupted(picture(0), "shot_noise", 2, seed=1)
+    corrupted.corrupt(picture(0), "shot_noise", 2, seed=1)
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
 

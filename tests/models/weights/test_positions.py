@@ -5,7 +5,7 @@ from PIL import Image
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.models.weights import table
-from calib_jax.models.weights.positions import resize, resize_grid
+from calib_jax.models.weights.positions import resize_grid, resize_positions
 
 
 def flat_of(params):
@@ -36,7 +36,7 @@ def test_each_channel_is_resized_like_an_image(side):
 def test_a_model_of_another_image_size(request, caplog, model, image_size, path, grids):
     config, params = request.getfixturevalue(model)
     before, flat = config.vision.image_size, flat_of(params)
-    new_config, new = resize(config, flat, image_size)
+    new_config, new = resize_positions(config, flat, image_size)
     assert (config.vision.image_size, new_config.vision.image_size) == (before, image_size)
     assert {name: x.shape for name, x in new.items()} == table.shapes_of(new_config)
     assert [name for name in flat if new[name] is not flat[name]] == [path]
@@ -50,4 +50,4 @@ def test_a_model_of_another_image_size(request, caplog, model, image_size, path,
 def test_an_image_size_that_does_not_fit(vit):
     config, params = vit
     with pytest.raises(ConfigError, match=r"image_size: got 20, expected a multiple of 8"):
-        resize(config, flat_of(params), 20)
+        resize_positions(config, flat_of(params), 20)

@@ -7,7 +7,7 @@ import pytest
 
 from calib_jax.core.errors import WeightsError
 from calib_jax.models.weights import openai, table
-from calib_jax.models.weights.table import CONV, LINEAR, Row
+from calib_jax.models.weights.table import CONV, LINEAR, TensorRow
 
 IGNORED = re.compile(r"counter")
 
@@ -27,11 +27,11 @@ def loaded(vit):
 @pytest.mark.parametrize(
     ("row", "shape"),
     [
-        (Row("x", ("a",)), ()),
-        (Row("x", ("a",), LINEAR), (3, 5)),
-        (Row("x", ("a",), CONV), (6, 3, 2, 4)),
-        (Row("x", ("a", "b", "c"), LINEAR), (6, 5)),
-        (Row("x", ("a", "b")), (8,)),
+        (TensorRow("x", ("a",)), ()),
+        (TensorRow("x", ("a",), LINEAR), (3, 5)),
+        (TensorRow("x", ("a",), CONV), (6, 3, 2, 4)),
+        (TensorRow("x", ("a", "b", "c"), LINEAR), (6, 5)),
+        (TensorRow("x", ("a", "b")), (8,)),
     ],
 )
 def test_a_row_stores_what_it_loads(row, shape):
@@ -46,7 +46,7 @@ def test_a_row_stores_what_it_loads(row, shape):
 def test_a_torch_kernel_computes_the_same_as_ours():
     rng = np.random.default_rng(0)
     x, weight = rng.normal(size=(2, 5)), rng.normal(size=(3, 5))
-    np.testing.assert_allclose(x @ Row("x", ("k",), LINEAR).load(weight)["k"], x @ weight.T)
+    np.testing.assert_allclose(x @ TensorRow("x", ("k",), LINEAR).load(weight)["k"], x @ weight.T)
 
 
 def test_nested_rows_are_inside_a_module_of_both():
