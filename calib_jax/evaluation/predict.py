@@ -136,8 +136,9 @@ class Predictor:
     ) -> Predictions:
         batches = self._batches(params, head, split, limit, progress)
         num_examples = len(spread(len(split), limit))
-        has_prototypes = isinstance(head, PrototypeHead)
-        embeddings = np.asarray(head.class_embeddings()) if has_prototypes else None
+        embeddings = None
+        if isinstance(head, PrototypeHead):
+            embeddings = np.asarray(head.class_embeddings())
         if store is None:
             return in_memory(batches, num_examples, embeddings)
         return store.write(name, batches, num_examples, embeddings)

@@ -37,6 +37,13 @@ def written(store):
     return store
 
 
+def test_a_head_without_class_embeddings(store):
+    for found in (store.write("clean", batches(4, 3), 7, None), store.read("clean")):
+        assert found.class_embeddings is None
+        np.testing.assert_array_equal(found.logits, WHOLE["logits"])
+    assert in_memory(batches(7), 7, None).class_embeddings is None
+
+
 def assert_whole(predictions):
     for name, array in WHOLE.items():
         found = getattr(predictions, name)
