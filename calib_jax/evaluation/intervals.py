@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from calib_jax.core.numerics import softmax
 from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.split_metrics import NUM_BINS
-from calib_jax.metrics import bootstrap, bootstrap_curves
-from calib_jax.metrics import bootstrap_calibration as of_calibration
+from calib_jax.metrics import bootstrap
 from calib_jax.metrics.bootstrap import Statistic, Values
+from calib_jax.metrics.builtin import in_bins
+from calib_jax.metrics.metric import SplitView
 from calib_jax.metrics.outcomes import Outcomes
 
-MAX_CLASSWISE = 1_000_000_000
+MAX_BY_CLASS = 1_000_000_000
 """Examples times classes times resamples of an interval of the class-wise ECE: some seconds."""
 
 MIN_CORRELATION = 4.0
@@ -130,7 +132,7 @@ def statistics(
     """The metrics of a split as functions of how often each example is drawn.
 
     All that are defined and finite, but for the ECE of batches, which depends on the order of the
-    examples, and the class-wise ECE where it would take long (`MAX_CLASSWISE`).
+    examples, and the class-wise ECE where it would take long (`MAX_BY_CLASS`).
 
     Args:
         split: With the scores.
@@ -139,44 +141,22 @@ def statistics(
         num_bins: Of the calibration errors.
         num_resamples: That are to be drawn.
     """
-    top = (outcomes.confidence, outcomes.correct)
-    classes = (outcomes.predicted, outcomes.labels)
-    error = functools.partial(of_calibration.calibration_error, *top)
-    debiased = functools.partial(of_calibration.debiased_calibration_error, *top)
-    part = functools.partial(of_calibration.brier_part, *top, num_bins=num_bins)
-    found: dict[str, Callable[[], Statistic]] = {
-        "accuracy": lambda: bootstrap.mean(outcomes.correct),
-        "top5_accuracy": lambda: bootstrap.mean(outcomes.rank < 5),
-        "balanced_accuracy": lambda: bootstrap.balanced_accuracy(*classes),
-        "macro_f1": lambda: bootstrap.macro_f1(*classes),
-        "nll": lambda: bootstrap.mean(outcomes.nll),
-        "brier": lambda: bootstrap.mean(outcomes.brier),
-        "ece_10": lambda: error(num_bins=10),
-        f"ece_{num_bins}": lambda: error(num_bins=num_bins),
-        f"ece_{num_bins}_l2": lambda: error(num_bins=num_bins, norm="l2"),
-        f"debiased_ece_{num_bins}": lambda: debiased(num_bins=num_bins),
-        "adaptive_ece": lambda: error(num_bins=num_bins, binning="mass"),
-        "classwise_ece": lambda: _classwise(split, outcomes, num_bins=num_bins),
-        "mce": lambda: error(num_bins=num_bins, norm="max"),
-        "smooth_ece": lambda: of_calibration.smooth_calibration_error(*top),
-        "ks": lambda: of_calibration.ks_calibration_error(*top),
-        "aurc": lambda: bootstrap_curves.aurc(*top),
-        "augrc": lambda: bootstrap_curves.augrc(*top),
-        "brier_reliability": lambda: part(part="reliability"),
-        "brier_resolution": lambda: part(part="resolution"),
-        "brier_uncertainty": lambda: part(part="uncertainty"),
-        "mean_confidence": lambda: bootstrap.mean(outcomes.confidence),
-    }
+    probs = functools.partial(_probs, split)
+    found = in_bins(num_bins, split.further)
     absent = set(split.undefined)
     if not np.isfinite(outcomes.nll).all():
         absent.add("nll")
-    if len(outcomes.labels) * outcomes.num_classes * num_resamples > MAX_CLASSWISE:
-        absent.add("classwise_ece")
+    if len(outcomes.labels) * outcomes.num_classes * num_resamples > MAX_BY_CLASS:
+        absent |= {key for key, (metric, _) in found.items() if metric.by_class}
     wanted = found.keys() if keys is None else [key for key in keys if key in found]
-    return {key: found[key]() for key in wanted if key not in absent}
+    return {
+        key: metric.statistic(SplitView(outcomes=outcomes, num_bins=bins, probs=probs))
+        for key, (metric, bins) in ((key, found[key]) for key in wanted)
+        if key not in absent and metric.statistic is not None
+    }
 
 
-def _classwise(split: Labelled, outcomes: Outcomes, *, num_bins: int) -> Statistic:
+def _probs(split: Labelled) -> Float[np.ndarray, "n k"]:
+    """Of the data set's classes, in float64."""
     scores = split.restricted().astype(np.float64)
-    probs = scores if split.kind == "probs" else softmax(scores)
-    return of_calibration.classwise_calibration_error(probs, outcomes.labels, num_bins=num_bins)
+    return scores if split.kind == "probs" else softmax(scores)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int, Integer, Real
@@ -14,9 +14,11 @@ from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.pipeline import spread
 from calib_jax.evaluation.restrict import relabel, restrict
 from calib_jax.evaluation.split_metrics import NUM_BINS, classification_metrics, finite
+from calib_jax.metrics.builtin import BUILTIN
+from calib_jax.metrics.metric import Metric
 from calib_jax.metrics.outcomes import Kind, Outcomes, of_logits, of_probs
 
-ONE_ANSWER = ("top5_accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "classwise_ece")
+ONE_ANSWER = tuple(key for key, metric in BUILTIN.items() if metric.one_answer)
 """Metrics that ask for the one class of an example: undefined where several are right."""
 
 
@@ -32,6 +34,7 @@ class Labelled:
         answers: As `ImageSplit.answers`: any of them is right.
         zero_shot: The scores of the pre-trained model, for calibrators that compare the two.
         seed: Of the resamples: splits with the same seed and size are resampled alike.
+        further: Metrics of the config, by key, beside those of every record.
     """
 
     scores: Real[np.ndarray, "n c"]
@@ -41,6 +44,7 @@ class Labelled:
     answers: Bool[np.ndarray, "n c"] | None = None
     zero_shot: Real[np.ndarray, "n c"] | None = None
     seed: int = 0
+    further: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -104,7 +108,9 @@ class Labelled:
     @property
     def undefined(self) -> tuple[str, ...]:
         """The metrics that this split has none of."""
-        return () if self.answers is None else ONE_ANSWER
+        if self.answers is None:
+            return ()
+        return ONE_ANSWER + tuple(key for key, one in self.further.items() if one.one_answer)
 
     def metrics(
         self, outcomes: Outcomes | None = None, *, num_bins: int = NUM_BINS
@@ -117,7 +123,7 @@ class Labelled:
         """
         if outcomes is None:
             outcomes = self.outcomes(num_bins=num_bins)
-        values = classification_metrics(outcomes, num_bins=num_bins)
+        values = classification_metrics(outcomes, num_bins=num_bins, further=self.further)
         return {
             key: None if key in self.undefined else finite(value) for key, value in values.items()
         }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from calib_jax.metrics import calibration, classification, selective, smooth
+from calib_jax.metrics import calibration
+from calib_jax.metrics.builtin import values
+from calib_jax.metrics.metric import Metric, SplitView
 from calib_jax.metrics.outcomes import Outcomes
 from calib_jax.metrics.wilson import wilson_interval
 
@@ -24,46 +25,19 @@ def finite(value: float | int) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def classification_metrics(outcomes: Outcomes, *, num_bins: int = NUM_BINS) -> dict[str, float]:
-    """Every accuracy and calibration metric of one split; fractions in 0..1, NLL in nats.
+def classification_metrics(
+    outcomes: Outcomes, *, num_bins: int = NUM_BINS, further: Mapping[str, Metric] | None = None
+) -> dict[str, float]:
+    """Every metric of `metrics.builtin` of one split; fractions in 0..1, NLL in nats.
 
     Of `Labelled.outcomes`, which knows the classes of the data set: never of raw logits.
 
-    `ece_10_per_batch_512` is there to be compared with published numbers only
-    (`calibration.batch_averaged_calibration_error`). `brier_*` are the parts of the Brier score of
-    the confidence (`calibration.brier_decomposition`), not of `brier`, which is over all classes.
+    Args:
+        outcomes: Of the split.
+        num_bins: Of the calibration errors.
+        further: Metrics of a config, by key.
     """
-    confidence, correct = outcomes.confidence, outcomes.correct
-    error = functools.partial(calibration.calibration_error, confidence, correct)
-    debiased = calibration.debiased_calibration_error(confidence, correct, num_bins=num_bins)
-    classes = (outcomes.predicted, outcomes.labels)
-    num_classes = outcomes.num_classes
-    curve = selective.risk_coverage(confidence, correct)
-    parts = calibration.brier_decomposition(confidence, correct, num_bins=num_bins)
-    return {
-        "accuracy": float(correct.mean()),
-        "top5_accuracy": float((outcomes.rank < 5).mean()),
-        "balanced_accuracy": classification.balanced_accuracy(*classes, num_classes=num_classes),
-        "macro_f1": classification.macro_f1(*classes, num_classes=num_classes),
-        "nll": float(outcomes.nll.mean()),
-        "brier": float(outcomes.brier.mean()),
-        "ece_10": error(num_bins=10),
-        f"ece_{num_bins}": error(num_bins=num_bins),
-        f"ece_{num_bins}_l2": error(num_bins=num_bins, norm="l2"),
-        f"debiased_ece_{num_bins}": debiased,
-        "adaptive_ece": error(num_bins=num_bins, binning="mass"),
-        "classwise_ece": outcomes.classwise_calibration_error,
-        "mce": error(num_bins=num_bins, norm="max"),
-        "smooth_ece": smooth.smooth_calibration_error(confidence, correct),
-        "ks": smooth.ks_calibration_error(confidence, correct),
-        "ece_10_per_batch_512": calibration.batch_averaged_calibration_error(confidence, correct),
-        "aurc": selective.aurc(curve),
-        "augrc": selective.augrc(curve),
-        "brier_reliability": parts.reliability,
-        "brier_resolution": parts.resolution,
-        "brier_uncertainty": parts.uncertainty,
-        "mean_confidence": float(confidence.mean()),
-    }
+    return values(SplitView(outcomes=outcomes, num_bins=num_bins), further)
 
 
 def reliability(

@@ -25,7 +25,7 @@ def test_every_metric_has_an_interval_and_its_value_is_that_of_all_examples_once
 
 
 def test_the_class_wise_error_has_none_where_it_would_take_long(monkeypatch):
-    monkeypatch.setattr(intervals, "MAX_CLASSWISE", SPLIT.scores.size * 10)
+    monkeypatch.setattr(intervals, "MAX_BY_CLASS", SPLIT.scores.size * 10)
     few, many = (
         set(intervals.statistics(SPLIT, SPLIT.outcomes(), num_resamples=n)) for n in (10, 11)
     )
