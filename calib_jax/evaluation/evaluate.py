@@ -27,6 +27,8 @@ from calib_jax.evaluation.diagnostics import spectrum
 from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.posthoc import TEMPERATURE, VALIDATION
 from calib_jax.evaluation.record import Roles, check_trends, record_of
+from calib_jax.metrics import catalogue
+from calib_jax.metrics.metric import Metric
 from calib_jax.metrics.robustness import Trend
 from calib_jax.scores.energy import Energy
 from calib_jax.scores.max_logit import MaxLogit
@@ -60,6 +62,8 @@ class Evaluation:
             `validation` there are only those without a fit (`SampleAdaptiveScaling`).
         trends: For shifts, by name, the line of baseline models: the effective robustness beyond
             it. Both accuracies are of the run's splits: fit the line to the same.
+        metrics: Further ones by key, beside those of every record; the key is none of the
+            catalogue's.
         conformal_alpha: Share of labels that conformal sets, fitted on `validation` too, may miss;
             None: no sets.
         keep_predictions: Whether logits and features of every split stay in the workdir, so that
@@ -90,6 +94,7 @@ class Evaluation:
         default_factory=lambda: {TEMPERATURE: TemperatureScaling()}
     )
     trends: dict[str, Trend] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, Metric] = dataclasses.field(default_factory=dict)
     conformal_alpha: float | None = None
     keep_predictions: bool = True
 
@@ -122,6 +127,7 @@ class Evaluation:
                 "evaluation.num_resamples: got 1, expected 0 or at least 2. Set 200, or 0."
             )
         check_trends(self.trends, self.shifts, where="evaluation.trends")
+        catalogue.check_own(self.metrics, where="evaluation.metrics")
         if self.conformal_alpha is not None and not 0 < self.conformal_alpha < 1:
             raise ConfigError(
                 f"evaluation.conformal_alpha: got {self.conformal_alpha}, expected a share in "
@@ -206,7 +212,10 @@ def evaluate(
     if scored is None:
         scored = score_splits(predictions, evaluation)
     labelled = {
-        name: Labelled.of(predictions[name], splits[name], zero_shot=(zero_shot or {}).get(name))
+        name: dataclasses.replace(
+            Labelled.of(predictions[name], splits[name], zero_shot=(zero_shot or {}).get(name)),
+            further=evaluation.metrics,
+        )
         for name in evaluation.labelled()
     }
     outcomes = {name: split.outcomes() for name, split in labelled.items()}

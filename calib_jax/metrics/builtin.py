@@ -77,6 +77,7 @@ def _gap(
             binning=binning,
         ),
         also_bins=also_bins,
+        biased=True,
     )
 
 
@@ -183,11 +184,13 @@ BUILTIN: dict[str, Metric] = {
         statistic=_classwise_statistic,
         one_answer=True,
         by_class=True,
+        biased=True,
     ),
     "mce": _gap("MCE", "largest gap of a bin", norm="max"),
     "smooth_ece": Metric(
         title="smooth ECE",
         direction="lower",
+        biased=True,
         meaning="without bins: kernel-smoothed",
         value=lambda view: smooth.smooth_calibration_error(
             view.outcomes.confidence, view.outcomes.correct
@@ -199,6 +202,7 @@ BUILTIN: dict[str, Metric] = {
     "ks": Metric(
         title="KS error",
         direction="lower",
+        biased=True,
         meaning="without bins: largest gap of the cumulated sums",
         value=lambda view: smooth.ks_calibration_error(
             view.outcomes.confidence, view.outcomes.correct

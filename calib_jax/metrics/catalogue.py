@@ -11,14 +11,11 @@ import dataclasses
 import functools
 import re
 from collections.abc import Mapping
-from typing import TypeVar
 
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.metrics import bootstrap_curves
 from calib_jax.metrics.builtin import BUILTIN
-from calib_jax.metrics.metric import BINS, PairMetric, Quantity
-
-AnyQuantity = TypeVar("AnyQuantity", bound=Quantity)
+from calib_jax.metrics.metric import BINS, Metric, PairMetric, Quantity
 
 SHIFT: dict[str, Quantity] = {
     "effective_robustness": Quantity(
@@ -73,9 +70,11 @@ SUMMARY: dict[str, Quantity] = {
     "ood_accuracy": Quantity(
         title="mean OOD acc", direction="higher", meaning="plain mean over the shifts"
     ),
-    "id_ece": Quantity(title="ID ECE", direction="lower", meaning="ECE on the ID test split"),
+    "id_ece": Quantity(
+        title="ID ECE", direction="lower", meaning="ECE on the ID test split", biased=True
+    ),
     "ood_ece": Quantity(
-        title="mean OOD ECE", direction="lower", meaning="plain mean over the shifts"
+        title="mean OOD ECE", direction="lower", biased=True, meaning="plain mean over the shifts"
     ),
     "near_auroc": Quantity(
         title="near AUROC",
@@ -91,11 +90,15 @@ SUMMARY: dict[str, Quantity] = {
         title="worst OOD acc", direction="higher", meaning="of the shift where it is lowest"
     ),
     "worst_shift_ece": Quantity(
-        title="worst OOD ECE", direction="lower", meaning="of the shift where it is highest"
+        title="worst OOD ECE",
+        direction="lower",
+        biased=True,
+        meaning="of the shift where it is highest",
     ),
     "ood_ece_calibrated": Quantity(
         title="mean OOD ECE, T scaled",
         direction="lower",
+        biased=True,
         meaning="after temperature scaling, plain mean over the shifts",
     ),
     # Of a shift and of their mean: one word, one number.
@@ -200,21 +203,36 @@ RECORD: dict[str, Quantity] = {
 """All numbers of a run in `results.json`."""
 
 
-def of(key: str, among: Mapping[str, AnyQuantity] = RECORD) -> AnyQuantity:  # type: ignore[assignment]
+def of(key: str, among: Mapping[str, Quantity] = RECORD) -> Quantity:
     """What is known of a number, its title with the number that its key carries.
 
     Raises:
         ConfigError: There is no such key.
     """
-    if key in among:
-        return among[key]
-    for pattern, quantity in among.items():
-        found = re.fullmatch(re.escape(pattern).replace(re.escape(BINS), r"(\d+)"), key)
-        if found is not None and found.groups():
-            title = quantity.title.replace(BINS, found[1])
-            return dataclasses.replace(quantity, title=title)
+    found = _found(key, among)
+    if found is not None:
+        return found
     known = [pattern.replace(BINS, "15") for pattern in among]
     raise ConfigError(
         f"number: got {key!r}, expected a key of the catalogue.{nearest(key, known)} Correct it; a "
         "metric of one's own belongs in Evaluation.metrics."
     )
+
+
+def _found(key: str, among: Mapping[str, Quantity]) -> Quantity | None:
+    if key in among:
+        return among[key]
+    for pattern, quantity in among.items():
+        found = re.fullmatch(re.escape(pattern).replace(re.escape(BINS), r"(\d+)"), key)
+        if found is not None and found.groups():
+            return dataclasses.replace(quantity, title=quantity.title.replace(BINS, found[1]))
+    return None
+
+
+def check_own(metrics: Mapping[str, Metric], *, where: str) -> None:
+    """Raises a ConfigError for a metric of a config whose key is in the catalogue."""
+    for key in metrics:
+        if _found(key, RECORD) is not None:
+            raise ConfigError(
+                f"{where}: the key {key!r} is taken, by a number that every record has. Rename it."
+            )

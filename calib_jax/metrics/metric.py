@@ -42,6 +42,7 @@ class Quantity:
         unit: Of the recorded number.
         meaning: What it is, for the documentation.
         decimals: That are shown; None: one of a percentage, three of anything else.
+        biased: Whether sampling noise raises it: of its interval only the width says something.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Quantity:
     unit: Unit = "fraction"
     meaning: str = ""
     decimals: int | None = None
+    biased: bool = False
 
     @property
     def heading(self) -> str:

@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeAlias
 from scipy import stats
 
 from calib_jax.core.errors import ConfigError, DataError, nearest
-from calib_jax.report.data import Stat, lookup, number, stat
+from calib_jax.metrics import catalogue
+from calib_jax.report.data import Stat, lookup, number, stat, table_stat
 from calib_jax.report.tables import COLUMNS
 
 CONFIDENCE = 0.95
@@ -102,8 +103,9 @@ def order_check(runs: Runs, order: Sequence[str], key: str) -> dict[str, Any]:
 
     `means`: the mean and spread of each in that order. `pairs`: for each two neighbours the paired
     difference `better` - `worse`, and whether the order `holds`, is `reversed` or is `undecided`
-    (the interval contains 0, or there is none). `kendall_tau`: tau-b between the published rank
-    and our mean, in -1..1, None with fewer than two means or where all of them are equal.
+    (the interval contains 0, or there is none); `counts` of the three. `kendall_tau`: tau-b between
+    the published rank and our mean, in -1..1, None with fewer than two means or where all of them
+    are equal.
     `missing`: who was not run, or has no such number; the two beside it are then neighbours.
 
     Args:
@@ -128,6 +130,7 @@ def order_check(runs: Runs, order: Sequence[str], key: str) -> dict[str, Any]:
         "key": key,
         "means": [{"method": m, **value._asdict()} for m, value in means if m in gains],
         "pairs": pairs,
+        "counts": {word: sum(pair["verdict"] == word for pair in pairs) for word in words.values()},
         "kendall_tau": _kendall_tau(list(gains.values())),
         "missing": [method for method in order if method not in gains],
     }
@@ -176,6 +179,26 @@ def best_methods(runs: Runs, key: str) -> list[str]:
         DataError: A method has two records of one seed.
     """
     return [row["method"] for row in ranking(runs, key) if row["may_be_best"]]
+
+
+def unbeaten(table: Runs) -> list[str]:
+    """The methods of which no other is better in OOD accuracy or OOD ECE and no worse in the other.
+
+    By the means of the results table, to a tenth of a percent: visible ties. A number that is
+    missing is the worst.
+    """
+    costs = [_costs(row) for row in table]
+    return [
+        row["method"]
+        for row, (x, y) in zip(table, costs, strict=True)
+        if not any(a <= x and b <= y and (a, b) != (x, y) for a, b in costs)
+    ]
+
+
+def _costs(row: Mapping[str, Any]) -> tuple[float, float]:
+    ece, accuracy = table_stat(row, CALIBRATION).mean, table_stat(row, ACCURACY).mean
+    costs = (math.inf if ece is None else ece, math.inf if accuracy is None else 1 - accuracy)
+    return round(costs[0], 3), round(costs[1], 3)
 
 
 def methods(runs: Runs) -> list[str]:
@@ -244,12 +267,10 @@ def _gain(difference: Difference, key: str) -> float | None:
 
 def _sign(key: str) -> int:
     """1 where higher is better, -1 where lower is."""
-    for column in COLUMNS:
-        if column.key == key:
-            return 1 if column.higher_is_better else -1
-    known = [column.key for column in COLUMNS]
+    if key in COLUMNS:
+        return catalogue.of(key, catalogue.SUMMARY).sign
     raise ConfigError(
-        f"key: got {key!r}, expected one of {', '.join(known)}.{nearest(key, known)} "
+        f"key: got {key!r}, expected one of {', '.join(COLUMNS)}.{nearest(key, COLUMNS)} "
         "Name a number of the summary."
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.report import data, figures, markup, selection
+from calib_jax.report.data import Curve
 from calib_jax.report.markup import paragraph
 from calib_jax.report.selection import Panel
 
@@ -18,8 +19,8 @@ def reliability(results: Results) -> str:
     panes = ""
     for method, of in selection.drawn(results).items():
         panels = [
-            (title, data.pooled_reliability(results, method, datasets))
-            for title, datasets in _groups(clean, shifted, "{} shifts pooled")
+            (title, data.reliability(results["page"]["reliability"][method][group]))
+            for title, group in _groups(clean, shifted, "{} shifts pooled")
         ]
         if any(bins for _, bins in panels):
             svg = figures.reliability(f"Reliability of {method}", panels, of=of)
@@ -57,9 +58,9 @@ def risk_coverage(results: Results) -> str:
                 "",
                 "answered: the most confident, %",
                 "wrong among them, %",
-                {m: data.risk_coverage(results, m, datasets) for m in methods},
+                {m: _risk(results, m, group) for m in methods},
             )
-            for title, datasets in _groups(clean, shifted, "mean over {} shifts")
+            for title, group in _groups(clean, shifted, "mean over {} shifts")
         ],
         log=False,
     )
@@ -73,7 +74,13 @@ def risk_coverage(results: Results) -> str:
     return "<h3>If it may abstain</h3>" + paragraph(text) + panes
 
 
-def _groups(clean: str, shifted: Sequence[str], title: str) -> list[tuple[str, Sequence[str]]]:
-    """Titles and data sets: the ID one, and the shifts, if any, a single one by its name."""
+def _risk(results: Results, method: str, group: str) -> Curve | None:
+    """The recorded curve in percent."""
+    curve = data.curve(results["page"]["risk_coverage"][method][group], scale=100.0)
+    return None if curve is None else curve._replace(x=100 * curve.x)
+
+
+def _groups(clean: str, shifted: Sequence[str], title: str) -> list[tuple[str, str]]:
+    """Titles and groups: the ID split, and the shifts, if any, a single one by its name."""
     together = shifted[0] if len(shifted) == 1 else title.format(len(shifted))
-    return [(f"{clean} (ID)", [clean])] + [(together, shifted)] * bool(shifted)
+    return [(f"{clean} (ID)", "id")] + [(together, "ood")] * bool(shifted)

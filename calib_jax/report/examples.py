@@ -38,7 +38,7 @@ class Example:
     predictions: Mapping[str, tuple[str, float]]
 
     def __post_init__(self) -> None:
-        """Nothing; raises DataError unless the image is uint8 RGB with at least one pixel."""
+        """Raises a DataError unless the image is uint8 RGB with at least one pixel."""
         shape, dtype = np.shape(self.image), getattr(self.image, "dtype", type(self.image))
         if len(shape) != 3 or shape[2] != 3 or not all(shape) or dtype != np.uint8:
             raise DataError(

@@ -11,7 +11,6 @@ from typing import Any
 
 from calib_jax.report import data, tables
 from calib_jax.report.data import Stat
-from calib_jax.report.tables import Column
 
 Results = Mapping[str, Any]
 Experiments = Sequence[tuple[str, Results]]
@@ -32,7 +31,7 @@ _LATEX = {
 
 
 def write_tables(folder: pathlib.Path, experiments: Experiments) -> None:
-    """Nothing; `table.md`, `table.csv` and `table.tex` then lie in the folder.
+    """Writes `table.md`, `table.csv` and `table.tex` into the folder.
 
     Args:
       folder: must exist.
@@ -78,10 +77,10 @@ def latex_escape(text: str) -> str:
     return "".join(_LATEX.get(mark, mark) for mark in _one_line(text))
 
 
-def _columns(experiments: Experiments) -> list[Column]:
+def _columns(experiments: Experiments) -> list[str]:
     """The columns of the results tables; one that only some have is in all."""
-    found = [column for _, results in experiments for column in tables.columns(results)]
-    return [column for column in tables.ALL_COLUMNS if column in found]
+    found = [key for _, results in experiments for key in tables.columns(results)]
+    return [key for key in tables.ALL_COLUMNS if key in found]
 
 
 def _markdown(experiments: Experiments) -> str:
@@ -98,8 +97,8 @@ def _csv(experiments: Experiments) -> str:
     writer = csv.writer(out, lineterminator="\n")
     rows = [(title, row) for title, results in experiments for row in results["table"]]
     numbers = {
-        f"{column.key}_{part}": [getattr(data.table_stat(r, column.key), part) for _, r in rows]
-        for column in shown
+        f"{key}_{part}": [getattr(data.table_stat(r, key), part) for _, r in rows]
+        for key in shown
         for part in Stat._fields
     }
     known = {key: of for key, of in numbers.items() if any(x is not None for x in of)}
@@ -117,7 +116,7 @@ def _latex(experiments: Experiments) -> str:
         name = f"\\multicolumn{{{len(shown) + 1}}}{{l}}{{\\textit{{{latex_escape(title)}}}}} \\\\\n"
         parts.append(name * (len(experiments) > 1) + "\n".join(_latex_rows(results, shown)))
     notes = dict.fromkeys(tables.note(results) for _, results in experiments)
-    heads = " & ".join(["method", *(latex_escape(column.heading) for column in shown)])
+    heads = " & ".join(["method", *(latex_escape(tables.heading(key)) for key in shown)])
     return (
         "".join(f"% In {_one_line(note)}\n" for note in notes)
         + "% Needs \\usepackage{booktabs}.\n"
@@ -127,7 +126,7 @@ def _latex(experiments: Experiments) -> str:
     )
 
 
-def _latex_rows(results: Results, shown: list[Column]) -> list[str]:
+def _latex_rows(results: Results, shown: list[str]) -> list[str]:
     rows = [[latex_escape(row["method"])] for row in results["table"]]
     for _, stats, best in tables.summary(results, shown):
         for i, stat in enumerate(stats):

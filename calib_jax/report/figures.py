@@ -217,13 +217,12 @@ def _draw_bins(top: Axes, bottom: Axes, bins: Reliability, of: Style) -> None:
         hatch="////",
         linewidth=1,
     )
-    low, high = 100 * bins.accuracy_interval()[:, filled]
+    low, high = 100 * bins.low[filled], 100 * bins.high[filled]
     top.vlines(left + width * 0.46, low, high, color=_INK, linewidth=1.1)
     # Above the bars: inside, a full bin of low confidence would cover it.
-    ece = f"ECE {100 * bins.expected_calibration_error():.1f} %"
+    ece = f"ECE {100 * bins.ece:.1f} %"
     top.set_title(f"{top.get_title()}\n{ece}", fontsize=12, color=_INK)
-    share = 100 * bins.count[filled] / bins.count.sum()
-    bottom.bar(left, share, width * 0.92, align="edge", color=_MUTED)
+    bottom.bar(left, 100 * bins.share[filled], width * 0.92, align="edge", color=_MUTED)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from calib_jax.metrics import catalogue
+from calib_jax.metrics.metric import Quantity
 from calib_jax.report import data, markup, selection, tables
 from calib_jax.report.data import Stat
 from calib_jax.report.markup import Cell, Row, escape, paragraph
@@ -14,7 +16,7 @@ Results = Mapping[str, Any]
 
 def short(results: Results) -> str:
     """The numbers of the results table and their intervals; nothing with several seeds."""
-    table = _of_summary(results, _first(results))
+    table = _of_summary(results, first_runs(results))
     if not table or data.has_seeds(results):
         return ""
     text = (
@@ -30,7 +32,7 @@ def intervals(results: Results) -> str:
 
     With several seeds the summary too, which `short` shows of one.
     """
-    first = _first(results)
+    first = first_runs(results)
     datasets = data.evaluated(results)
     if not data.names(results, "intervals", datasets[0]):
         return ""
@@ -49,7 +51,7 @@ def intervals(results: Results) -> str:
     return markup.folded("Every interval", note + folds + _of_detection(results, first))
 
 
-def _first(results: Results) -> dict[str, Mapping[str, Any]]:
+def first_runs(results: Results) -> dict[str, Mapping[str, Any]]:
     """The run of each method's first seed."""
     return {run["method"]: run for run in reversed(results["runs"])}
 
@@ -64,11 +66,14 @@ def _by_data_set(
     rows: list[Row] = []
     for dataset in datasets:
         rows.append(Row(dataset))
-        for method, of in selection.drawn(results).items():
+        for method, style in selection.drawn(results).items():
             run = data.lookup(first.get(method), *path)
-            cells = [_cell(run, "metrics", "intervals", dataset, key=key) for key in keys]
-            rows.append(Row(method, cells, of))
-    headings = ["method", *map(tables.metric_heading, keys)]
+            cells = [
+                _cell(run, "metrics", "intervals", dataset, key=key, of=data.quantity(results, key))
+                for key in keys
+            ]
+            rows.append(Row(method, cells, style))
+    headings = ["method", *(data.quantity(results, key).heading for key in keys)]
     return markup.table(headings, rows) if keys else ""
 
 
@@ -81,48 +86,49 @@ def _of_detection(results: Results, first: Mapping[str, Mapping[str, Any]]) -> s
         rows: list[Row] = []
         for dataset in sets:
             rows.append(Row(dataset))
-            for method, of in selection.drawn(results).items():
-                path = (dataset, score)
+            for method, style in selection.drawn(results).items():
+                path = ("detection", "detection_intervals", dataset, score)
                 cells = [
-                    _cell(first.get(method), "detection", "detection_intervals", *path, key=key)
-                    for key in keys
+                    _cell(first.get(method), *path, key=key, of=catalogue.of(key)) for key in keys
                 ]
-                rows.append(Row(method, cells, of))
-        table = markup.table(["method", *map(tables.metric_heading, keys)], rows)
+                rows.append(Row(method, cells, style))
+        headings = ["method", *(catalogue.of(key).heading for key in keys)]
+        table = markup.table(headings, rows)
         parts += f"<h3>{escape(tables.score_title(score))}</h3>{table}"
     return parts
 
 
 def _of_summary(results: Results, first: Mapping[str, Mapping[str, Any]]) -> str:
     """The intervals of the results table, of calibration errors the widths; else nothing."""
-    places = {column: _place(results, column.key) for column in tables.columns(results)}
+    places = {key: place(results, key) for key in tables.columns(results)}
     shown = {
-        column: place
-        for column, place in places.items()
-        if place[-1] in data.names(results, *place[1:-1])
+        key: at
+        for key, at in places.items()
+        if at[-1] in data.names(results, *at[1:-1])
         # With several seeds the table by data set, which has the ID split, is right below.
-        and not (place[0] == "metrics" and data.has_seeds(results))
+        and not (at[0] == "metrics" and data.has_seeds(results))
     }
     if not shown:
         return ""
-    rows = [
-        Row(
-            method,
-            [
-                _cell(first.get(method), *place[:-1], key=place[-1], with_width="ece" in column.key)
-                for column, place in shown.items()
-            ],
-            of,
-        )
-        for method, of in selection.drawn(results).items()
-    ]
-    return markup.table(["method", *(column.heading for column in shown)], rows)
+    half_widths = results["page"]["half_widths"]
+    rows = []
+    for method, style in selection.drawn(results).items():
+        cells = []
+        for key, at in shown.items():
+            quantity, half = catalogue.of(key), data.lookup(half_widths, method, key)
+            if half is None:
+                cells.append(_cell(first.get(method), *at[:-1], key=at[-1], of=quantity))
+            else:
+                middle = data.number(data.lookup(first.get(method), at[0], *at[2:]))
+                cells.append(Cell(tables.shown(quantity, Stat(middle, half))))
+        rows.append(Row(method, cells, style))
+    return markup.table(["method", *map(tables.heading, shown)], rows)
 
 
-def _place(results: Results, key: str) -> tuple[str, ...]:
+def place(results: Results, key: str) -> tuple[str, ...]:
     """Where a number of the summary is, where its ends are, and its key; in both the same path."""
     clean = results["datasets"]["id"]
-    metrics = {"id_accuracy": "accuracy", "id_ece": f"ece_{results.get('num_bins')}"}
+    metrics = {"id_accuracy": "accuracy", "id_ece": data.ece(results)}
     if key in metrics:
         return "metrics", "intervals", clean, metrics[key]
     return "summary", "summary_intervals", key
@@ -134,15 +140,13 @@ def _cell(
     ends: str,
     *path: str,
     key: str,
-    with_width: bool = False,
+    of: Quantity,
 ) -> Cell:
-    """`81.2 [80.1, 82.3]` of one run, or `81.2 ± 1.1` with half the width."""
+    """`81.2 [80.1, 82.3]` of one run."""
     found = data.lookup(run, ends, *path, key)
     middle = data.number(data.lookup(run, values, *path, key))
     if not found:
-        return Cell(tables.metric(key, Stat(middle)))
+        return Cell(tables.shown(of, Stat(middle)))
     low, high = found
-    if with_width:
-        return Cell(tables.metric(key, Stat(middle, (high - low) / 2)))
-    shown = (tables.metric(key, Stat(x)) for x in (middle, low, high))
+    shown = (tables.shown(of, Stat(x)) for x in (middle, low, high))
     return Cell("{} [{}, {}]".format(*shown))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from calib_jax.report import (
@@ -15,10 +15,10 @@ from calib_jax.report import (
     intervals,
     markup,
     posthoc,
-    sections,
     shifts,
     training,
 )
+from calib_jax.report import sections as parts
 from calib_jax.report.examples import Example
 from calib_jax.report.markup import escape, paragraph
 from calib_jax.report.tables import markdown_table, terminal_table
@@ -26,40 +26,45 @@ from calib_jax.report.tables import markdown_table, terminal_table
 __all__ = ["Example", "markdown_table", "terminal_table", "write_report"]
 
 
+Section = Callable[[Mapping[str, Any]], str]
+"""Makes the HTML of a section of the content of `results.json`; empty: it is left out."""
+
+
 def write_report(
     path: pathlib.Path,
     results: Mapping[str, Any],
-    history: Sequence[Mapping[str, Any]],
-    images: Sequence[Example],
+    images: Sequence[Example] = (),
+    sections: Mapping[str, Section] | None = None,
 ) -> None:
-    """Nothing; `path` then holds the page, the same bytes for the same input.
+    """Writes the page, the same bytes for the same input.
 
     The results table lies beside it as `table.md`, `table.csv` and `table.tex`.
 
     Args:
       path: the HTML file to write; its folder must exist.
-      results: the content of `results.json`, schema 1 (docs/results.md). Missing, null or NaN
-        numbers are shown as a dash; what an older version has not measured is left out.
-      history: the records of `metrics.jsonl`; may be empty.
+      results: the content of `results.json`, schema 1 (docs/results.md), with `page`. Missing, null
+        or NaN numbers are shown as a dash; what an older version has not measured is left out.
       images: shown examples, grouped by data set on the page, and the images of the most
         confident mistakes; may be empty.
+      sections: further ones by title, before the last; what they show they escape themselves
+        (`report.markup`).
 
     Raises:
-      DataError: `results` is of another schema, holds no finished method, or mixes binnings.
+      DataError: `results` is of another schema, or holds no finished method or no `page`.
     """
-    data.check(results)
-    path.write_text(_page(results, history, images), encoding="utf-8", newline="\n")
+    data.check_page(results)
+    page = _page(results, images, sections or {})
+    path.write_text(page, encoding="utf-8", newline="\n")
     title = str(results.get("title") or results.get("name") or "")
     export.write_tables(path.parent, [(title, results)])
 
 
 def _page(
     results: Mapping[str, Any],
-    history: Sequence[Mapping[str, Any]],
     images: Sequence[Example],
+    further: Mapping[str, Section],
 ) -> str:
     """The whole page; sections without content are left out, of the navigation too."""
-    parts = sections
     content = {
         "results": ("Results", parts.outcome(results) + parts.guide(results)),
         "shifts": (
@@ -78,10 +83,11 @@ def _page(
         "detection": ("Unknown classes", parts.detection(results)),
         "losses": (
             "Training",
-            training.losses(results, history) + training.choices(results),
+            training.losses(results) + training.choices(results),
         ),
-        "singular": ("Singular values", training.singular_values(results, history)),
+        "singular": ("Singular values", training.singular_values(results)),
         "bound": ("Does the theory order the models?", bound.bound(results)),
+        **{f"own{i}": (title, make(results)) for i, (title, make) in enumerate(further.items())},
         "details": (
             "Every number",
             parts.every_metric(results) + intervals.intervals(results) + parts.config(results),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from calib_jax.metrics import catalogue
 from calib_jax.report import data, markup, selection, tables
 from calib_jax.report.data import Stat
 from calib_jax.report.markup import Cell, Row, paragraph
@@ -47,8 +46,8 @@ def conformal(results: Results) -> str:
     scores = [s for s in data.names(results, "conformal") if s != "alpha"]
     if not scores:
         return ""
-    runs = results["runs"]
-    alpha = data.stat(data.lookup(r, "conformal", "alpha") for r in runs).mean
+    alphas = (data.number(data.lookup(r, "conformal", "alpha")) for r in results["runs"])
+    alpha = next((alpha for alpha in alphas if alpha is not None), None)
     clean, *shifted = data.evaluated(results)
     styles, methods = selection.drawn(results), data.methods(results)
     headings = ["ID coverage, %", "ID size"]
@@ -72,11 +71,7 @@ def conformal(results: Results) -> str:
 
 def _titles(results: Results) -> dict[str, str]:
     """The compared metrics and their headings."""
-    return {_ece(results): "ECE, %", "nll": "NLL"}
-
-
-def _ece(results: Results) -> str:
-    return f"ece_{results.get('num_bins')}"
+    return {data.ece(results): "ECE, %", "nll": catalogue.of("nll").title}
 
 
 def _notes(results: Results) -> list[str]:
@@ -93,66 +88,43 @@ def _words(key: str) -> str:
     return key.replace("_", " ")
 
 
-def _metrics(run: Mapping[str, Any], version: str) -> Mapping[str, Any]:
-    """Metrics by split of a run, raw or after a calibrator."""
-    keys = ("metrics",) if version == RAW else ("calibrated", version, "metrics")
-    return data.lookup(run, *keys) or {}
-
-
-def _mean_over(
-    results: Results, method: str, version: str, datasets: Sequence[str], key: str
-) -> Stat:
-    """A metric's mean over data sets, each counting the same; None where one has no number."""
-    means = []
-    for run in results["runs"]:
-        if run["method"] == method and datasets:
-            found = [
-                data.number(data.lookup(_metrics(run, version), dataset, key))
-                for dataset in datasets
-            ]
-            numbers = [value for value in found if value is not None]
-            means.append(float(np.mean(numbers)) if len(numbers) == len(datasets) else None)
-    return data.stat(means)
+def _number(results: Results, method: str, version: str, datasets: Sequence[str], key: str) -> Stat:
+    """A metric of one data set, or its mean over the shifts."""
+    if len(datasets) > 1:
+        found = data.lookup(results["page"], "over_shifts", method, version)
+        return data.table_stat(found or {}, key)
+    path = () if version == RAW else ("calibrated", version)
+    return data.over_seeds(results, method, *path, "metrics", *datasets, key)
 
 
 def _compared(
     results: Results, method: str, versions: Sequence[str], datasets: Sequence[str], key: str
 ) -> list[Cell]:
     """A cell for raw and for each calibrator, the best of them marked."""
-    stats = [_mean_over(results, method, version, datasets, key) for version in versions]
-    best = tables.best(stats, higher_is_better=False)
-    return [Cell(tables.metric(key, s), i in best) for i, s in enumerate(stats)]
+    quantity = data.quantity(results, key)
+    stats = [_number(results, method, version, datasets, key) for version in versions]
+    best = tables.best(stats, quantity.direction)
+    return [Cell(tables.shown(quantity, s), i in best) for i, s in enumerate(stats)]
 
 
 def _verdict(results: Results, calibrator: str) -> str:
     """Whether the mean OOD ECE falls, in words; without shifts the ID ECE."""
-    clean, *shifted = data.evaluated(results)
-    what, datasets = ("mean OOD ECE", shifted) if shifted else ("ID ECE", [clean])
-    pairs = {}
-    for method in data.methods(results):
-        raw, after = (
-            _mean_over(results, method, version, datasets, _ece(results)).mean
-            for version in (RAW, calibrator)
-        )
-        if raw is not None and after is not None:
-            pairs[method] = (raw, after)
-    name = _words(calibrator)
-    if not pairs:
+    what = "mean OOD ECE" if data.evaluated(results)[1:] else "ID ECE"
+    fall, name = results["page"]["calibration"][calibrator], _words(calibrator)
+    num_methods, worse = fall["num_methods"], fall["does_not_fall"]
+    if not num_methods:
         return f"{name}: no {what} to look at."
-    worse = [method for method, (raw, after) in pairs.items() if after >= raw]
+    change = f"from {100 * fall['before']:.1f} to {100 * fall['after']:.1f} %."
     if len(results["table"]) == 1:
-        ((raw, after),) = pairs.values()
         verb = "does not fall: it goes" if worse else "falls"
-        return f"{name}: the {what} {verb} from {100 * raw:.1f} to {100 * after:.1f} %."
-    before, now = (100 * float(np.mean(values)) for values in zip(*pairs.values(), strict=True))
+        return f"{name}: the {what} {verb} {change}"
     named = ", ".join(worse[:_MAX_NAMED])
     named += f" and {len(worse) - _MAX_NAMED} more" if len(worse) > _MAX_NAMED else ""
-    better = len(pairs) - len(worse)
-    some = f"{better} of {len(pairs)}" if better else f"none of the {len(pairs)}"
+    better = num_methods - len(worse)
+    some = f"{better} of {num_methods}" if better else f"none of the {num_methods}"
     goes = "" if better else "it goes "
     text = (
-        f"{name}: the {what} falls for {some} methods; "
-        f"on average over the methods {goes}from {before:.1f} to {now:.1f} %."
+        f"{name}: the {what} falls for {some} methods; on average over the methods {goes}{change}"
     )
     return text + (f" It does not fall for {named}." if worse and better else "")
 
@@ -224,25 +196,16 @@ def _sets(
     results: Results, method: str, score: str, clean: str, shifted: Sequence[str]
 ) -> list[Cell]:
     """Coverage and size on the ID split, their means over any shifts; of several the worst too."""
-
-    def stats(key: str, datasets: Sequence[str]) -> list[Stat]:
-        return [
-            data.over_seeds(results, method, "conformal", score, dataset, key)
-            for dataset in datasets
-        ]
-
-    on_clean = [
-        Cell(tables.percent(stats("coverage", [clean])[0])),
-        Cell(tables.plain(stats("mean_size", [clean])[0])),
+    path = ("conformal", score, clean)
+    cells = [
+        Cell(tables.percent(data.over_seeds(results, method, *path, "coverage"))),
+        Cell(tables.plain(data.over_seeds(results, method, *path, "mean_size"))),
     ]
     if not shifted:
-        return on_clean
-    coverage = [s.mean for s in stats("coverage", shifted) if s.mean is not None]
-    sizes = [s.mean for s in stats("mean_size", shifted) if s.mean is not None]
-    worst = Cell(tables.percent(Stat(min(coverage) if coverage else None)))
-    return [
-        *on_clean,
-        Cell(tables.percent(Stat(float(np.mean(coverage)) if coverage else None))),
-        *[worst] * (len(shifted) > 1),
-        Cell(tables.plain(Stat(float(np.mean(sizes)) if sizes else None))),
-    ]
+        return cells
+    over = data.lookup(results["page"]["sets_over_shifts"], method, score) or {}
+    coverage, worst, size = (
+        Stat(data.number(over.get(key))) for key in ("coverage", "worst_coverage", "mean_size")
+    )
+    worst_cell = [Cell(tables.percent(worst))] * (len(shifted) > 1)
+    return [*cells, Cell(tables.percent(coverage)), *worst_cell, Cell(tables.plain(size))]

@@ -6,21 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from calib_jax.metrics import catalogue
+from calib_jax.metrics.metric import ARROWS, Quantity
 from calib_jax.report import data, intervals, markup, selection, tables
 from calib_jax.report.data import Stat
 from calib_jax.report.markup import Cell, Row, escape, paragraph
 
 Results = Mapping[str, Any]
 
-_DETECTION = (
-    ("auroc", "AUROC ↑ (50 is chance)"),
-    ("fpr95_id_positive", "FPR95 ↓, ID positive: unknown images accepted when 95 % of ID are"),
-    ("fpr95_ood_positive", "FPR95 ↓, OOD positive: ID images rejected when 95 % of unknown are"),
-)
-_PRECISION = (
-    ("aupr_id", "AUPR ↑, ID positive"),
-    ("aupr_ood", "AUPR ↑, OOD positive"),
-)
+_DETECTION = ("auroc", "fpr95_id_positive", "fpr95_ood_positive")
+_PRECISION = ("aupr_id", "aupr_ood")
 _LONG = 90  # characters beyond which a fact takes a row of its own
 _TILES = {
     "ood_accuracy": "Most accurate under shift",
@@ -28,6 +23,8 @@ _TILES = {
     "near_auroc": "Best on near-OOD",
     "far_auroc": "Best on far-OOD",
 }
+
+_RELATIONS = {"ahead": "ahead of", "within_spread": "within the spread of", None: "next is"}
 
 
 def headline(results: Results) -> str:
@@ -79,8 +76,14 @@ def _counted(number: int, noun: str) -> str:
 def outcome(results: Results) -> str:
     """The leaders and the results table, the best of each column marked."""
     columns = tables.summary(results, tables.columns(results))
+    leaders = results["page"]["leaders"]
     styles, several = selection.drawn(results), len(results["table"]) > 1
-    tiles = "".join(_tile(results, *column) for column in columns if column[0].key in _TILES)
+    tiles = "".join(
+        _tile(results, key, leaders[key])
+        for key, _, _ in columns
+        if key in _TILES
+        if key in leaders
+    )
     rows = [
         Row(
             method,
@@ -89,7 +92,7 @@ def outcome(results: Results) -> str:
         )
         for i, method in enumerate(data.methods(results))
     ]
-    headings = ["method", *(column.heading for column, _, _ in columns)]
+    headings = ["method", *(tables.heading(key) for key, _, _ in columns)]
     caption = f"In {tables.note(results)}. ↑ higher is better, ↓ lower is better."
     if several:
         caption += (
@@ -180,7 +183,7 @@ def every_metric(results: Results) -> str:
     for dataset in datasets:
         rows.append(Row(dataset))
         rows.extend(_metric_rows(results, methods, dataset, keys))
-    headings = ["method", *map(tables.metric_heading, keys)]
+    headings = ["method", *(data.quantity(results, key).heading for key in keys)]
     note = paragraph(
         "In %, except NLL (nats), Brier and its parts (natural units): reliability of the "
         "confidence in the answer, the less the better, and resolution, the more the better."
@@ -195,10 +198,10 @@ def _every_run(results: Results) -> str:
     trained = not data.of_files(results)
     if not trained and not data.has_seeds(results):
         return ""
-    columns = [c for c in tables.columns(results) if c in tables.COLUMNS]
+    columns = [key for key in tables.columns(results) if key in tables.COLUMNS]
     rows = []
     for run in results["runs"]:
-        found = [Stat(data.number(data.lookup(run, "summary", column.key))) for column in columns]
+        found = [Stat(data.number(data.lookup(run, "summary", key))) for key in columns]
         seconds = run.get("train_seconds")
         training = [
             Cell(str(run.get("num_steps", tables.DASH))),
@@ -206,7 +209,7 @@ def _every_run(results: Results) -> str:
         ]
         cells = [Cell(tables.percent(stat)) for stat in found] + training * trained
         rows.append(Row(f"{run['method']}, seed {run.get('seed')}", cells))
-    headings = [column.heading for column in columns] + ["steps", "training"] * trained
+    headings = [*map(tables.heading, columns), *["steps", "training"] * trained]
     return markup.table(["run", *headings], rows)
 
 
@@ -239,34 +242,20 @@ def duration(seconds: object) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _tile(results: Results, column: tables.Column, stats: Sequence[Stat], marked: set[int]) -> str:
+def _tile(results: Results, key: str, leads: Mapping[str, Any]) -> str:
     """Who leads a column, by how much, and whether the lead exceeds the spread."""
-    if not marked:
-        return ""
-    methods = data.methods(results)
-    found = [(s.mean, i) for i, s in enumerate(stats) if s.mean is not None]
-    sign = -1 if column.higher_is_better else 1
-    order = [i for _, i in sorted(found, key=lambda item: (sign * item[0], item[1]))]
-    leaders = [methods[i] for i in order if i in marked]
+    stats = {row["method"]: data.table_stat(row, key) for row in results["table"]}
+    first, *_ = leaders = leads["methods"]
     if len(leaders) > 2:
         leaders = [*leaders[:2], f"{len(leaders) - 2} more"]
-    others = [i for i in order if i not in marked]
-    text = f"{column.title} {_unbroken(stats[order[0]])}"
-    if others:
-        relation = _relation(stats[order[0]], stats[others[0]])
-        text += f", {relation} {methods[others[0]]} ({_unbroken(stats[others[0]])})"
+    text = f"{catalogue.of(key, catalogue.SUMMARY).title} {_unbroken(stats[first])}"
+    if leads["next"] is not None:
+        relation = _RELATIONS[leads["relation"]]
+        text += f", {relation} {leads['next']} ({_unbroken(stats[leads['next']])})"
     return (
-        f'<div class="tile"><span>{escape(_TILES[column.key])}</span>'
+        f'<div class="tile"><span>{escape(_TILES[key])}</span>'
         f"<b>{escape(', '.join(leaders))}</b><span>{escape(text)}</span></div>"
     )
-
-
-def _relation(first: Stat, second: Stat) -> str:
-    """How sure the lead of `first` is: judged by the larger spread, if there is one."""
-    if first.mean is None or second.mean is None or first.std is None or second.std is None:
-        return "next is"
-    close = abs(first.mean - second.mean) <= max(first.std, second.std)
-    return "within the spread of" if close else "ahead of"
 
 
 def _unbroken(value: Stat) -> str:
@@ -275,25 +264,34 @@ def _unbroken(value: Stat) -> str:
 
 
 def _detection_table(
-    results: Results, dataset: str, scores: Sequence[str], parts: Sequence[tuple[str, str]]
+    results: Results, dataset: str, scores: Sequence[str], keys: Sequence[str]
 ) -> str:
     """Blocks of methods x scores, one block a detection metric."""
     rows: list[Row] = []
-    for key, title in parts:
-        rows.append(Row(title))
+    for key in keys:
+        quantity = catalogue.of(key, catalogue.DETECTION)
+        rows.append(Row(_block_title(key, quantity)))
         methods = data.methods(results)
         stats = [
             [data.over_seeds(results, m, "detection", dataset, s, key) for s in scores]
             for m in methods
         ]
-        better = tables.higher_is_better(key)
-        marked = tables.best([s for row in stats for s in row], higher_is_better=better)
+        marked = tables.best([s for row in stats for s in row], quantity.direction)
         for i, row in enumerate(stats):
             cells = [
                 Cell(tables.percent(s), i * len(scores) + k in marked) for k, s in enumerate(row)
             ]
             rows.append(Row(methods[i], cells, selection.drawn(results).get(methods[i])))
     return markup.table(["method", *map(tables.score_title, scores)], rows)
+
+
+def _block_title(key: str, quantity: Quantity) -> str:
+    """`FPR95 ↓, ID positive: what that means`; of the AUROC, what chance is."""
+    if key == "auroc":
+        return f"{quantity.heading} (50 is chance)"
+    name, positive = quantity.title.split(", ")
+    title = f"{name} {ARROWS[quantity.direction]}, {positive}"
+    return f"{title}: {quantity.meaning}" if key in _DETECTION else title
 
 
 def _metric_rows(
@@ -303,8 +301,8 @@ def _metric_rows(
     columns = []
     for key in keys:
         stats = [data.over_seeds(results, m, "metrics", dataset, key) for m in methods]
-        better = tables.higher_is_better(key)
-        marked = tables.best(stats, higher_is_better=better)
-        columns.append([Cell(tables.metric(key, s), i in marked) for i, s in enumerate(stats)])
+        quantity = data.quantity(results, key)
+        marked = tables.best(stats, quantity.direction)
+        columns.append([Cell(tables.shown(quantity, s), i in marked) for i, s in enumerate(stats)])
     styles = selection.drawn(results)
     return [Row(m, [c[i] for c in columns], styles.get(m)) for i, m in enumerate(methods)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from calib_jax.report import data, figures, markup, tables
+from calib_jax.report import figures, markup
 from calib_jax.report.data import Curve
 from calib_jax.report.figures import Style, style
 
@@ -14,15 +14,8 @@ MAX_DRAWN = 8
 
 
 def drawn(results: Mapping[str, Any]) -> dict[str, Style]:
-    """The methods that the figures show, in the order of the table, and their styles.
-
-    All of them where there are at most `MAX_DRAWN`; else the first, and the best, second best and
-    so on of each column of the table until there are enough.
-    """
-    methods = data.methods(results)
-    if len(methods) > MAX_DRAWN:
-        methods = sorted(_leaders(results, methods), key=methods.index)
-    return {method: style(i) for i, method in enumerate(methods)}
+    """The methods that the figures show, in the order of the table, and their styles."""
+    return {method: style(i) for i, method in enumerate(results["page"]["drawn"])}
 
 
 def remark(results: Mapping[str, Any]) -> str:
@@ -69,16 +62,3 @@ def panels(results: Mapping[str, Any], shown: Sequence[Panel], *, log: bool = Tr
         return ""
     legend = markup.legend([(m, of) for m, of in styles.items() if m in named], line=True)
     return f'{legend}<div class="figures">{panes}</div>'
-
-
-def _leaders(results: Mapping[str, Any], methods: list[str]) -> list[str]:
-    """The first method, then the best of every column, then the second best, up to the limit."""
-    orders = []
-    for column, stats, _ in tables.summary(results):
-        sign = -1 if column.higher_is_better else 1
-        found = [(sign * s.mean, i) for i, s in enumerate(stats) if s.mean is not None]
-        orders.append([i for _, i in sorted(found)])
-    by_rank = (order[k] for k in range(len(methods)) for order in orders if k < len(order))
-    # Methods without any number come last, so that there are enough.
-    chosen = dict.fromkeys([0, *by_rank, *range(len(methods))])
-    return [methods[i] for i in list(chosen)[:MAX_DRAWN]]

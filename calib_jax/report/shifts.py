@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from calib_jax.metrics.metric import ARROWS
 from calib_jax.report import data, figures, markup, selection, tables
 from calib_jax.report.data import Stat, table_stat
 from calib_jax.report.figures import INK, OTHER, Style, style
@@ -22,9 +23,9 @@ _ID = INK._replace(dashes=(5, 1.5))
 
 
 class _WeightLine(NamedTuple):
-    """A line over alpha: the splits whose mean it is, how it is drawn and how wide."""
+    """A line over alpha: its split (None: the mean over the shifts), its style and its width."""
 
-    splits: Sequence[str]
+    split: str | None
     style: Style
     width: float
 
@@ -40,7 +41,7 @@ def shifts(results: Results) -> str:
         + _bars(results)
         + "".join(
             markup.folded(f"{title} of every method on every shift", _table(results, key))
-            for key, title in (("accuracy", "Accuracy"), (_ece(results), "ECE"))
+            for key, title in (("accuracy", "Accuracy"), (data.ece(results), "ECE"))
         )
         + _robustness(results)
     )
@@ -51,10 +52,16 @@ def weight_curves(results: Results) -> str:
     clean, parts = results["datasets"]["id"], ""
     for method, curve in (results.get("curves") or {}).items():
         lines = _weight_lines(list(curve["splits"]), clean)
-        panes = ""
+        means, panes = results["page"]["curves"][method], ""
         for key, title in (("accuracy", "accuracy, % ↑"), ("ece_15", "ECE, % ↓")):
-            svg = _weight_curve(curve, key, lines, name=f"{method}: {title}", axis=title)
-            panes += markup.figure(svg, "", title=f"{method}: {title}") if lines else ""
+            heights = {
+                name: means[key] if line.split is None else curve["splits"][line.split][key]
+                for name, line in lines.items()
+            }
+            name = f"{method}: {title}"
+            if lines:
+                svg = _weight_curve(curve["alphas"], heights, lines, name=name, axis=title)
+                panes += markup.figure(svg, "", title=name)
         if panes:
             parts += f'{_weight_legend(lines)}<div class="figures">{panes}</div>'
     if not parts:
@@ -65,10 +72,6 @@ def weight_curves(results: Results) -> str:
         "from these figures. Point at a line for its name."
     )
     return f"<h3>Between two models</h3>{paragraph(text)}{parts}"
-
-
-def _ece(results: Results) -> str:
-    return f"ece_{results.get('num_bins')}"
 
 
 def _scatters(results: Results) -> str:
@@ -90,7 +93,7 @@ def _scatters(results: Results) -> str:
     each = [
         Point(
             f"{method}, {dataset}" if several else dataset,
-            Stat(data.over_seeds(results, method, "metrics", dataset, _ece(results)).mean),
+            Stat(data.over_seeds(results, method, "metrics", dataset, data.ece(results)).mean),
             Stat(data.over_seeds(results, method, "metrics", dataset, "accuracy").mean),
             of,
             named=names_fit,
@@ -121,7 +124,12 @@ def _bars(results: Results) -> str:
     panes = ""
     for key, title, axis, limit in (
         ("accuracy", "Accuracy ↑", "accuracy, %", 100.0),
-        (_ece(results), "Calibration error ↓", f"ECE ({results.get('num_bins')} bins), %", None),
+        (
+            data.ece(results),
+            "Calibration error ↓",
+            f"ECE ({results.get('num_bins')} bins), %",
+            None,
+        ),
     ):
         stats = [[data.over_seeds(results, m, "metrics", d, key) for d in datasets] for m in styles]
         caption = "First the in-distribution examples, below the line the shifts"
@@ -154,15 +162,15 @@ def _datasets(results: Results, key: str) -> list[str]:
 def _table(results: Results, key: str, *, unit: str = "%") -> str:
     """One metric: methods down, data sets across, the best of each column marked."""
     methods, datasets = data.methods(results), _datasets(results, key)
-    better = tables.higher_is_better(key)
+    quantity = data.quantity(results, key)
     columns = []
     for dataset in datasets:
         stats = [data.over_seeds(results, m, "metrics", dataset, key) for m in methods]
-        best = tables.best(stats, higher_is_better=better)
+        best = tables.best(stats, quantity.direction)
         columns.append([Cell(tables.percent(Stat(s.mean)), i in best) for i, s in enumerate(stats)])
     styles = selection.drawn(results)
     rows = [Row(m, [c[i] for c in columns], styles.get(m)) for i, m in enumerate(methods)]
-    arrow = "↑" if better else "↓"
+    arrow = ARROWS[quantity.direction]
     note = paragraph(f"In {unit}{', mean over the seeds' * data.has_seeds(results)}.")
     return note + markup.table(["method", *(f"{d} {arrow}" for d in datasets)], rows)
 
@@ -174,25 +182,29 @@ def _weight_lines(splits: Sequence[str], clean: str) -> dict[str, _WeightLine]:
     """
     shifted = [name for name in splits if name != clean]
     lines = {
-        name: _WeightLine([name], style(i) if len(shifted) <= _MAX_COLOURED else OTHER, 1.4)
+        name: _WeightLine(name, style(i) if len(shifted) <= _MAX_COLOURED else OTHER, 1.4)
         for i, name in enumerate(shifted)
     }
     if len(shifted) > 1:
-        lines[f"mean over {len(shifted)} shifts"] = _WeightLine(shifted, INK, 2.4)
+        lines[f"mean over {len(shifted)} shifts"] = _WeightLine(None, INK, 2.4)
     if clean in splits:
-        lines[f"{clean} (ID)"] = _WeightLine([clean], _ID, 1.6)
+        lines[f"{clean} (ID)"] = _WeightLine(clean, _ID, 1.6)
     return lines
 
 
 def _weight_curve(
-    curve: Mapping[str, Any], key: str, lines: Mapping[str, _WeightLine], *, name: str, axis: str
+    alphas: Sequence[float],
+    heights: Mapping[str, Sequence[float]],
+    lines: Mapping[str, _WeightLine],
+    *,
+    name: str,
+    axis: str,
 ) -> str:
     """A line for each of the lines over alpha."""
-    alphas, splits = np.asarray(curve["alphas"], np.float64), curve["splits"]
     with figures.figure_svg(name, 300) as (figure, out):
         axes = figure.add_subplot()
-        for title, (of, drawn, width) in lines.items():
-            values = np.mean([np.asarray(splits[s][key], np.float64) for s in of], axis=0)
+        for title, (_, drawn, width) in lines.items():
+            values = np.asarray(heights[title], np.float64)
             axes.plot(
                 alphas,
                 100 * values,

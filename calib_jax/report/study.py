@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -20,7 +19,7 @@ _ALL_NAMED = 8  # with more methods their names hide each other
 
 
 def write_study(path: pathlib.Path, study: Mapping[str, Any]) -> None:
-    """Nothing; `path` then holds the page, the same bytes for the same study.
+    """Writes the page, the same bytes for the same study.
 
     Its results tables lie beside it as `table.md`, `table.csv` and `table.tex`.
 
@@ -46,14 +45,9 @@ def study_markdown(study: Mapping[str, Any]) -> str:
 def _page(study: Mapping[str, Any]) -> str:
     shown = [(title, "".join(map(_html, blocks))) for title, blocks in sections(study)]
     shown.insert(1, (_SCATTER, _scatters(study)))
-    bounds = {
-        name: bound.bound(found)
-        for name, found in study["experiments"].items()
-        if found.get("runs")
-    }
     shown += [
-        (f"Does the theory order the models? {study['experiments'][name]['title'] or name}", html)
-        for name, html in bounds.items()
+        (f"Does the theory order the models? {found['title'] or name}", bound.bound(found))
+        for name, found in study["experiments"].items()
     ]
     parts = [(f"s{i}", title, html) for i, (title, html) in enumerate(shown) if html]
     links = "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title, _ in parts)
@@ -67,7 +61,7 @@ def _scatters(study: Mapping[str, Any]) -> str:
     """OOD accuracy against OOD ECE, one figure an experiment."""
     figures = ""
     for name, experiment in study["experiments"].items():
-        points = _points(experiment["table"], {*study["baselines"], *study["calibrated"]})
+        points = _points(experiment, {*study["baselines"], *study["calibrated"]})
         svg = scatter(
             f"OOD accuracy against OOD ECE, {name}",
             points,
@@ -89,29 +83,16 @@ def _scatters(study: Mapping[str, Any]) -> str:
     return paragraph(text) + f'<div class="figures">{figures}</div>'
 
 
-def _points(table: Sequence[Mapping[str, Any]], compared: Set[str]) -> list[Point]:
+def _points(experiment: Mapping[str, Any], compared: Set[str]) -> list[Point]:
     """A point a method; with many the named ones are filled, and last: above the others."""
-    costs = [_costs(row) for row in table]
+    table, known = experiment["table"], {*compared, *experiment["unbeaten"]}
     points = []
     for i, row in enumerate(table):
-        chosen = not i or row["method"] in compared or not _beaten(costs[i], costs)
-        named = chosen or len(table) <= _ALL_NAMED
+        named = not i or row["method"] in known or len(table) <= _ALL_NAMED
         of = style(i)._replace(hatched=False) if named else OTHER
         x, y = table_stat(row, CALIBRATION), table_stat(row, ACCURACY)
         points.append(Point(row["method"], x, y, of, named=named))
     return sorted(points, key=lambda point: point.named)
-
-
-def _costs(row: Mapping[str, Any]) -> tuple[float, float]:
-    """OOD ECE and OOD error, infinite where unknown; to a tenth of a percent: visible ties."""
-    ece, accuracy = table_stat(row, CALIBRATION).mean, table_stat(row, ACCURACY).mean
-    costs = (math.inf if ece is None else ece, math.inf if accuracy is None else 1 - accuracy)
-    return round(costs[0], 3), round(costs[1], 3)
-
-
-def _beaten(costs: tuple[float, float], all_costs: Sequence[tuple[float, float]]) -> bool:
-    """Whether another is no worse in both, and better in one."""
-    return any(x <= costs[0] and y <= costs[1] and (x, y) != costs for x, y in all_costs)
 
 
 def _html(block: Block) -> str:

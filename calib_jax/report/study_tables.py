@@ -16,7 +16,7 @@ from calib_jax.report.data import Stat
 from calib_jax.report.figures import style
 from calib_jax.report.markup import Cell, Row
 from calib_jax.report.sections import device, duration
-from calib_jax.report.tables import COLUMNS, DASH, Column, percent
+from calib_jax.report.tables import COLUMNS, DASH, percent
 
 Experiment = Mapping[str, Any]
 
@@ -98,13 +98,12 @@ def _row(experiment: Experiment, method: str) -> Mapping[str, Any]:
 
 def _order_in_words(order: Mapping[str, Any]) -> str:
     """How many neighbours of the published order hold."""
-    verdicts = [pair["verdict"] for pair in order["pairs"]]
-    if not verdicts:
+    if not order["pairs"]:
         return ""
-    counts = ", ".join(f"{word} {verdicts.count(word)}" for word in _VERDICTS)
+    counts = ", ".join(f"{word} {order['counts'][word]}" for word in _VERDICTS)
     return (
         f"Published order in OOD accuracy ({' < '.join(row['method'] for row in order['means'])}):"
-        f" of {len(verdicts)} steps: {counts}; Kendall's tau {_tau(order)}."
+        f" of {len(order['pairs'])} steps: {counts}; Kendall's tau {_tau(order)}."
     )
 
 
@@ -154,12 +153,12 @@ def _experiment(experiment: Experiment) -> list[Block]:
     return [block for block in blocks if block.rows or block.points]
 
 
-def _columns(experiment: Experiment) -> list[Column]:
+def _columns(experiment: Experiment) -> list[str]:
     """The columns in which any method has a number."""
     return [
-        column
-        for column in COLUMNS
-        if any(data.table_stat(r, column.key).mean is not None for r in experiment["table"])
+        key
+        for key in COLUMNS
+        if any(data.table_stat(row, key).mean is not None for row in experiment["table"])
     ]
 
 
@@ -175,7 +174,7 @@ def _results(experiment: Experiment) -> Block:
         Row(method, [Cell(percent(stats[i]), i in best) for _, stats, best in columns], of)
         for i, (method, of) in enumerate(_styles(experiment).items())
     ]
-    headings = ["method", *(column.heading for column in shown)]
+    headings = ["method", *map(tables.heading, shown)]
     note = f"In {tables.note(experiment)}. Best of each column in bold, visible ties too."
     return Block("Results", headings, rows, note=note)
 
@@ -185,14 +184,13 @@ def _paired(experiment: Experiment, baseline: str) -> Block:
     rows = []
     for row in experiment["paired"][baseline]:
         cells = [
-            Cell(difference(row[c.key], c.key), verdict(row[c.key], c.key) == "better")
-            for c in columns
+            Cell(difference(row[key], key), verdict(row[key], key) == "better") for key in columns
         ]
         both = "✓ yes" if row["certain"] else "yes" if row["beats"] else "no"
         rows.append(Row(row["method"], [Cell(both), *cells], styles[row["method"]]))
     first = baseline == next(iter(experiment["paired"]))
     note = _HOW_TO_READ_DIFFERENCES if first else ""
-    headings = ["method", "both", *(column.heading for column in columns)]
+    headings = ["method", "both", *map(tables.heading, columns)]
     return Block(f"Difference to {baseline}", headings, rows, note=note, folded=not first)
 
 
@@ -247,10 +245,10 @@ def _tuning(experiment: Experiment) -> Block:
     rows = []
     for method, record in experiment["tuning"].items():
         scores = {trial["name"]: trial["score"] for trial in record["trials"]}
-        found = [score for score in scores.values() if score is not None]
-        spread = f"{min(found):.4g} to {max(found):.4g}" if found else DASH
-        if len(found) < len(scores):
-            spread += f", {len(scores) - len(found)} broke down"
+        low, high = record["lowest"], record["highest"]
+        spread = DASH if low is None else f"{low:.4g} to {high:.4g}"
+        if record["num_failed"]:
+            spread += f", {record['num_failed']} broke down"
         chosen = scores[record["chosen"]]
         cells = (
             str(record["chosen"]),

@@ -7,74 +7,30 @@ values that look the same at the shown precision share the mark.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import rich.box
 import rich.table
 import rich.text
 
+from calib_jax.metrics import catalogue
+from calib_jax.metrics.metric import Direction, Quantity
 from calib_jax.report import data
 from calib_jax.report.data import Stat
 
 DASH = "–"
 
 
-class Column(NamedTuple):
-    """A column of the results table."""
+COLUMNS = ("id_accuracy", "ood_accuracy", "id_ece", "ood_ece", "near_auroc", "far_auroc")
+"""The keys of the results table, in its order."""
 
-    key: str
-    title: str
-    higher_is_better: bool
-
-    @property
-    def heading(self) -> str:
-        """The title with an arrow to the better side."""
-        return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
-
-
-COLUMNS = (
-    Column("id_accuracy", "ID acc", True),
-    Column("ood_accuracy", "mean OOD acc", True),
-    Column("id_ece", "ID ECE", False),
-    Column("ood_ece", "mean OOD ECE", False),
-    Column("near_auroc", "near AUROC", True),
-    Column("far_auroc", "far AUROC", True),
-)
 # For pages and files, where the results have them; a terminal has no room.
 OPTIONAL = (
-    Column("worst_shift_accuracy", "worst OOD acc", True),
-    Column("worst_shift_ece", "worst OOD ECE", False),
-    Column("ood_ece_calibrated", "mean OOD ECE, T scaled", False),
-    Column("effective_robustness", "effective robustness", True),
+    *("worst_shift_accuracy", "worst_shift_ece"),
+    *("ood_ece_calibrated", "effective_robustness"),
 )
 ALL_COLUMNS = COLUMNS + OPTIONAL
 _WORST = {"worst_shift_accuracy", "worst_shift_ece"}
-# Metrics that are not fractions: shown as they are, with three decimals.
-_PLAIN = {"nll", "brier", "brier_reliability", "brier_resolution", "brier_uncertainty"}
-_LOWER = ("ece", "mce", "nll", "brier", "fpr95", "ks", "aurc", "augrc")
-# Neither side is better; the Brier score's resolution is its only part that should be large.
-_NEITHER = {"mean_confidence", "brier_uncertainty"}
-_HIGHER = {"brier_resolution"}
-_TITLES = {
-    "ks": "KS error",
-    "mce": "MCE",
-    "nll": "NLL",
-    "brier": "Brier",
-    "brier_reliability": "Brier reliability",
-    "brier_resolution": "Brier resolution",
-    "brier_uncertainty": "Brier uncertainty",
-    "aurc": "AURC",
-    "augrc": "AUGRC",
-    "auroc": "AUROC",
-    "aupr_id": "AUPR, ID positive",
-    "aupr_ood": "AUPR, OOD positive",
-    "fpr95_id_positive": "FPR95, ID positive",
-    "fpr95_ood_positive": "FPR95, OOD positive",
-    # A long heading in a narrow column: it may break after a few words, not after each.
-    "ece_10_per_batch_512": (
-        "ECE~10~averaged over~batches~of~512, only~to~compare with~papers"
-    ).replace("~", "\N{NO-BREAK SPACE}"),
-}
 
 
 def percent(value: Stat) -> str:
@@ -82,9 +38,9 @@ def percent(value: Stat) -> str:
     return _with_spread(value, scale=100.0, decimals=1)
 
 
-def metric(key: str, value: Stat) -> str:
-    """A metric in its own unit: percent for fractions, three decimals for NLL and Brier."""
-    return plain(value) if key in _PLAIN else percent(value)
+def shown(quantity: Quantity, value: Stat) -> str:
+    """A number in its own unit: percent for fractions, three decimals for NLL and Brier."""
+    return _with_spread(value, scale=quantity.scale, decimals=quantity.shown_decimals)
 
 
 def plain(value: Stat) -> str:
@@ -92,55 +48,46 @@ def plain(value: Stat) -> str:
     return _with_spread(value, scale=1.0, decimals=3)
 
 
-def higher_is_better(key: str) -> bool | None:
-    """The better side of a metric; None for one without a better side (mean confidence)."""
-    if key in _NEITHER:
-        return None
-    return key in _HIGHER or not any(part in key for part in _LOWER)
+def heading(key: str) -> str:
+    """The title of a column of the results table, with an arrow to the better side."""
+    return catalogue.of(key, catalogue.SUMMARY).heading
 
 
-def metric_heading(key: str) -> str:
-    """A metric's key as words with an arrow to its better side."""
-    words = _TITLES.get(key) or key.replace("_", " ").replace("ece", "ECE").replace("f1", "F1")
-    return words + {True: " ↑", False: " ↓", None: ""}[higher_is_better(key)]
-
-
-def best(stats: Sequence[Stat], *, higher_is_better: bool | None) -> set[int]:
+def best(stats: Sequence[Stat], direction: Direction) -> set[int]:
     """Positions of the best mean, ties at a tenth of a percent included.
 
     Empty with fewer than two numbers: there is no contest.
     """
-    shown = {i: round(s.mean * 100, 1) for i, s in enumerate(stats) if s.mean is not None}
-    if higher_is_better is None or len(shown) < 2:
+    means = {i: round(s.mean * 100, 1) for i, s in enumerate(stats) if s.mean is not None}
+    if direction == "neither" or len(means) < 2:
         return set()
-    top = (max if higher_is_better else min)(shown.values())
-    return {i for i, value in shown.items() if value == top}
+    top = (max if direction == "higher" else min)(means.values())
+    return {i for i, value in means.items() if value == top}
 
 
-def columns(results: Mapping[str, Any]) -> list[Column]:
+def columns(results: Mapping[str, Any]) -> list[str]:
     """The columns for pages and files: those in which any method has a number.
 
     Of a single shift, which is the mean and the worst, once.
     """
     rows, single = results["table"], len(results["datasets"].get("shifts") or ()) == 1
     known = [
-        column
-        for column in ALL_COLUMNS
-        if not (single and column.key in _WORST)
-        and any(data.table_stat(row, column.key).mean is not None for row in rows)
+        key
+        for key in ALL_COLUMNS
+        if not (single and key in _WORST)
+        and any(data.table_stat(row, key).mean is not None for row in rows)
     ]
     return known or list(COLUMNS)
 
 
 def summary(
-    results: Mapping[str, Any], shown: Sequence[Column] = COLUMNS
-) -> list[tuple[Column, list[Stat], set[int]]]:
+    results: Mapping[str, Any], keys: Sequence[str] = COLUMNS
+) -> list[tuple[str, list[Stat], set[int]]]:
     """For each column of the results table: its values by method and where the best ones are."""
     found = []
-    for column in shown:
-        stats = [data.table_stat(row, column.key) for row in results["table"]]
-        marked = best(stats, higher_is_better=column.higher_is_better)
-        found.append((column, stats, marked))
+    for key in keys:
+        stats = [data.table_stat(row, key) for row in results["table"]]
+        found.append((key, stats, best(stats, catalogue.of(key, catalogue.SUMMARY).direction)))
     return found
 
 
@@ -151,7 +98,7 @@ def terminal_table(results: Mapping[str, Any]) -> rich.table.Table:
       DataError: `results` is of another schema or holds no finished method.
     """
     data.check(results)
-    numbers = summary(results, [c for c in columns(results) if c in COLUMNS])
+    numbers = summary(results, [key for key in columns(results) if key in COLUMNS])
     table = rich.table.Table(
         title=rich.text.Text(str(results.get("title", ""))),
         caption=rich.text.Text(note(results)),
@@ -159,9 +106,9 @@ def terminal_table(results: Mapping[str, Any]) -> rich.table.Table:
         pad_edge=False,
     )
     table.add_column("method", overflow="fold")
-    for column, _, _ in numbers:
+    for key, _, _ in numbers:
         # Two lines: with seven columns and spreads the table then fits 80 characters.
-        table.add_column(_two_lines(column), justify="right")
+        table.add_column(_two_lines(key), justify="right")
     for i, method in enumerate(data.methods(results)):
         cells = [
             rich.text.Text(percent(stats[i]).replace(" ", ""), style="bold" if i in marked else "")
@@ -185,7 +132,7 @@ def markdown_text(results: Mapping[str, Any]) -> str:
     """`markdown_table` of what need not be a whole run: `table` and what `note` reads."""
     numbers = summary(results, columns(results))
     lines = [
-        ["method", *(column.heading for column, _, _ in numbers)],
+        ["method", *(heading(key) for key, _, _ in numbers)],
         ["---", *("---:" for _ in numbers)],
     ]
     for i, row in enumerate(results["table"]):
@@ -221,10 +168,10 @@ def score_title(score: object) -> str:
     )
 
 
-def _two_lines(column: Column) -> str:
+def _two_lines(key: str) -> str:
     """The heading with its measure and arrow on the second line."""
-    group, measure = column.title.rsplit(" ", 1)
-    return column.heading.replace(f"{group} {measure}", f"{group}\n{measure}")
+    group, measure = catalogue.of(key, catalogue.SUMMARY).title.rsplit(" ", 1)
+    return heading(key).replace(f"{group} {measure}", f"{group}\n{measure}")
 
 
 def _with_spread(value: Stat, *, scale: float, decimals: int) -> str:

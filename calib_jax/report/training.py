@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from calib_jax.report.markup import Cell, Row, paragraph
 from calib_jax.report.selection import Panel
 
 Results = Mapping[str, Any]
-History = Sequence[Mapping[str, Any]]
 
-_LAST = 20
+LAST = 20
+"""The smallest singular values that have a figure of their own."""
 _VALUE = "singular value"
 
 
@@ -47,19 +47,20 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def losses(results: Results, history: History) -> str:
+def losses(results: Results) -> str:
     """Loss curves of each training phase with the terms of the loss, undrawn methods left out."""
-    names = data.terms(history)
+    training = results["page"]["training"]
+    names = training["terms"]
     panes = ""
     hidden = set(data.methods(results)) - set(selection.drawn(results))
-    for phase in data.phases(history):
+    for phase, curves in training["phases"].items():
         if phase in hidden:
             continue
         found = [
-            (name, style(names.index(name)), data.curve(history, phase, "terms", name))
-            for name in data.terms(history, phase)
+            (name, style(names.index(name)), data.curve(curve))
+            for name, curve in curves["terms"].items()
         ]
-        total = data.curve(history, phase, "loss")
+        total = data.curve(curves.get("loss"))
         # A loss of one term with weight 1 is that term: drawn once.
         if len(found) != 1 or not _same(total, found[0][2]):
             found.append(("total", INK, total))
@@ -77,15 +78,16 @@ def losses(results: Results, history: History) -> str:
     return paragraph(text.removesuffix(".") + ".") + f'<div class="figures">{panes}</div>'
 
 
-def singular_values(results: Results, history: History) -> str:
+def singular_values(results: Results) -> str:
     """The smallest singular value over training and the spectrum at its end, per method."""
     methods = selection.drawn(results)
+    page = results["page"]
     batch, projection = (
-        {m: data.curve(history, m, key) for m in methods}
+        {m: data.curve(data.lookup(page["training"]["phases"], m, key)) for m in methods}
         for key in ("smallest_singular_value", "projection_smallest_singular_value")
     )
     whole, last = (
-        {m: data.spectrum(results, m, last=number) for m in methods} for number in (None, _LAST)
+        {m: data.curve(page["spectrum"][m][part]) for m in methods} for part in ("whole", "last")
     )
     trained = any(run.get("num_steps") for run in results["runs"])
     panes = selection.panels(
@@ -115,7 +117,7 @@ def singular_values(results: Results, history: History) -> str:
                 whole,
             ),
             Panel(
-                f"The last {_LAST} of it",
+                f"The last {LAST} of it",
                 "Where the spectrum ends: σ_min is the last one.",
                 "rank",
                 _VALUE,

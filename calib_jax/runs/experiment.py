@@ -2,8 +2,8 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 from jax.sharding import Mesh
 
@@ -133,6 +133,8 @@ class Experiment:
         seeds: Each is a whole run, pre-training included unless `pretrained` names a model.
         data_dir: The folder of prepared TFDS data sets.
         resize: Where images get the model's size: on the `host`, or on the `device`.
+        sections: Further sections of the report by title: functions of what `results.json` holds,
+            that return HTML.
         prepare: Functions `(data_dir, output_dir)` that write further data sets, once.
         tuned_on: What the hyper-parameters of this config were chosen on, for the report.
         export: What is left for other tools at the end.
@@ -159,6 +161,9 @@ class Experiment:
     data_dir: str = "data"
     resize: str = "host"
     prepare: tuple[Callable[[pathlib.Path, pathlib.Path], None], ...] = ()
+    sections: dict[str, Callable[[Mapping[str, Any]], str]] = dataclasses.field(
+        default_factory=dict
+    )
     tuned_on: str = "nothing: defaults of the papers"
     export: Export = dataclasses.field(default_factory=Export)
     cache_dir: str = "~/.cache/calib_jax"

@@ -27,7 +27,8 @@ from calib_jax.metrics.outcomes import Kind
 from calib_jax.metrics.robustness import Trend
 from calib_jax.report.page import write_report
 from calib_jax.report.tables import terminal_table
-from calib_jax.runs.results import collect
+from calib_jax.runs.page_record import with_page
+from calib_jax.runs.results import results_of
 from calib_jax.runs.workdir import Workdir, read_json, write_json
 
 KINDS: tuple[Kind, ...] = ("logits", "probs")
@@ -161,7 +162,7 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
         )
         workdir.claim(described)
         sizes = {name: len(labels) for name, (_, labels) in splits.items()}
-        results = collect(
+        results = results_of(
             [{"method": config.model, "seed": 0, **record}],
             {"id": id_name, "shifts": list(shifts), "near": [], "far": [], "num_examples": sizes},
             name=config.name,
@@ -172,9 +173,9 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
             config=described,
             wall_seconds=time.monotonic() - start,
         )
-        write_json(workdir.results, results)
+        write_json(workdir.results, with_page(results))
         results = read_json(workdir.results)
-        write_report(workdir.report, results, [], [])
+        write_report(workdir.report, results)
     rich.print(terminal_table(results))
     rich.print(f"Report: {workdir.report}")
     return results

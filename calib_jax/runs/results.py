@@ -15,13 +15,14 @@ from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.evaluation.evaluate import Evaluation
 from calib_jax.evaluation.record import MAX_MISTAKES
 from calib_jax.evaluation.split_metrics import NUM_BINS
+from calib_jax.metrics.metric import Metric
 from calib_jax.report.comparison import overlapping
 from calib_jax.report.page import Example
 
 SCHEMA = 1
 
 
-def collect(
+def results_of(
     runs: Sequence[Mapping[str, Any]],
     datasets: Mapping[str, Any],
     *,
@@ -33,6 +34,7 @@ def collect(
     tuning: Mapping[str, Any] | None = None,
     config: Mapping[str, Any],
     table_score: str = "",
+    metrics: Mapping[str, Metric] | None = None,
     wall_seconds: float,
 ) -> dict[str, Any]:
     """The content of `results.json`.
@@ -48,6 +50,7 @@ def collect(
         tuning: For each tuned method its trials, their scores there, and which was chosen.
         config: As a dictionary.
         table_score: The OOD score of the table.
+        metrics: Those of the config, beside the ones that every record has.
         wall_seconds: Of this command; finished parts of an earlier one are not counted again.
     """
     return {
@@ -67,6 +70,10 @@ def collect(
         "seeds": list(seeds),
         "runs": list(runs),
         "table": mean_and_std(runs),
+        "quantities": {
+            key: {"title": one.title, "unit": one.unit, "direction": one.direction}
+            for key, one in (metrics or {}).items()
+        },
     }
 
 

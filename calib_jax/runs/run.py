@@ -20,7 +20,8 @@ from calib_jax.runs.experiment import PRETRAIN, Experiment
 from calib_jax.runs.export import Exporter
 from calib_jax.runs.features import Features
 from calib_jax.runs.identity import Identities
-from calib_jax.runs.results import collect, datasets_of, example_images
+from calib_jax.runs.page_record import with_page
+from calib_jax.runs.results import datasets_of, example_images, results_of
 from calib_jax.runs.rows import Rows
 from calib_jax.runs.splits import Splits
 from calib_jax.runs.texts import Texts, read_texts, with_class_names
@@ -29,7 +30,7 @@ from calib_jax.runs.tuning import choose
 from calib_jax.runs.workdir import Workdir, read_json, write_json
 
 # What no number of the results depends on.
-_NO_PART_OF_IT = ("cache_dir", "export")
+_NO_PART_OF_IT = ("cache_dir", "export", "sections")
 
 
 def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         runs = [rows.record(name, seed) for seed in experiment.seeds for name in names]
         if rows.has_new or not _is_of(workdir.results, config):
             workdir.archive(workdir.page())
-            results = collect(
+            results = results_of(
                 runs,
                 datasets_of(experiment.evaluation, trainer.splits.evaluated),
                 name=experiment.name,
@@ -73,6 +74,7 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
                 tuning=tuning,
                 config=config,
                 table_score=experiment.evaluation.score,
+                metrics=experiment.evaluation.metrics,
                 wall_seconds=time.monotonic() - start,
             )
             write_json(workdir.results, results)
@@ -81,7 +83,8 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         examples = example_images(runs, trainer.splits.evaluated, experiment.seeds[0])
         names_of = {phase: name for name, (phase, _) in chosen.items()}
         history = _of_methods(trainer.history.rows(), names_of)
-        write_report(workdir.report, results, history, examples)
+        results = _with_page(results, history, workdir)
+        write_report(workdir.report, results, examples, experiment.sections)
     _print(results, workdir)
     return results
 
@@ -142,6 +145,16 @@ def _with_curves(results: dict[str, Any], rows: Rows) -> dict[str, Any]:
         results = results | {"curves": curves}
         write_json(rows.workdir.results, results)
     return results
+
+
+def _with_page(
+    results: dict[str, Any], history: list[dict[str, Any]], workdir: Workdir
+) -> dict[str, Any]:
+    """The results with the numbers of their page, made anew: older ones lack them."""
+    found = with_page(results, history)
+    if found != results:
+        write_json(workdir.results, found)
+    return found
 
 
 def _of_methods(rows: list[dict[str, Any]], names_of: dict[str, str]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from calib_jax.core.errors import DataError
-from calib_jax.report import bound, data
+from calib_jax.report import data
 from calib_jax.report import published as papers
 from calib_jax.report.comparison import (
     ACCURACY,
@@ -16,13 +16,17 @@ from calib_jax.report.comparison import (
     order_check,
     paired_differences,
     ranking,
+    unbeaten,
 )
 from calib_jax.report.tables import COLUMNS
+from calib_jax.runs.bound_record import bound_record
+from calib_jax.runs.page_record import drawn
 
 _KEPT = (
     *("title", "created", "calib_jax_version", "environment", "num_bins", "table_score"),
     *("tuned_on", "datasets", "seeds", "table"),
 )
+_KEPT_OF_RUNS = ("method", "seed", "num_steps", "summary")
 
 
 def collect_study(
@@ -40,7 +44,8 @@ def collect_study(
     baseline; `order`, the published order in OOD accuracy; `ranking`, the methods by OOD ECE;
     `leaders`, those that may be the best; `better`, those better in OOD accuracy and OOD ECE at
     once than each of `calibrated` among the baselines; `tuning`, the trials of each method, where
-    the results have them; `runs`, what `bound.bound` reads.
+    the results have them; `runs`, the summary of each; `unbeaten`, whom none beats in both numbers;
+    `page`, which methods are drawn and what is said of CaRot's bound.
 
     Args:
         results: `results.json` of each experiment by its name; may have `tuning`: for each method
@@ -80,10 +85,9 @@ def _experiment(
 ) -> dict[str, Any]:
     data.check(results)
     runs = results["runs"]
-    keys = [column.key for column in COLUMNS]
     paired: dict[str, list[dict[str, Any]]] = {}
     for baseline in baselines:
-        rows = paired_differences(runs, baseline, keys)
+        rows = paired_differences(runs, baseline, COLUMNS)
         paired[baseline] = [
             row | is_better({key: row[key] for key in (ACCURACY, CALIBRATION)}) for row in rows
         ]
@@ -96,7 +100,9 @@ def _experiment(
         "leaders": {key: best_methods(runs, key) for key in (ACCURACY, CALIBRATION)},
         "better": {level: _better(rivals, level) for level in ("beats", "certain")},
         "tuning": _tuning(name, results.get("tuning") or {}),
-        "runs": bound.records(runs),
+        "runs": [{key: run.get(key) for key in _KEPT_OF_RUNS} for run in runs],
+        "unbeaten": unbeaten(results["table"]),
+        "page": {"drawn": drawn(results), "bound": bound_record(runs)},
     }
 
 
@@ -108,7 +114,7 @@ def _better(rivals: Mapping[str, Sequence[Mapping[str, Any]]], level: str) -> li
 
 
 def _tuning(name: str, tuning: Mapping[str, Any]) -> dict[str, Any]:
-    """The trials of each method; the score of one that broke down is None, as JSON wants it."""
+    """The trials of each method and the range of their scores, None for one that broke down."""
     found = {}
     for method, record in tuning.items():
         trials = [trial["name"] for trial in record["trials"]]
@@ -119,5 +125,13 @@ def _tuning(name: str, tuning: Mapping[str, Any]) -> dict[str, Any]:
             )
         scores = [data.number(trial["score"]) for trial in record["trials"]]
         rows = [{"name": n, "score": s} for n, s in zip(trials, scores, strict=True)]
-        found[method] = {"chosen": record["chosen"], "metric": record["metric"], "trials": rows}
+        known = [score for score in scores if score is not None]
+        found[method] = {
+            "chosen": record["chosen"],
+            "metric": record["metric"],
+            "trials": rows,
+            "lowest": min(known, default=None),
+            "highest": max(known, default=None),
+            "num_failed": len(scores) - len(known),
+        }
     return found

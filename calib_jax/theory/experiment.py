@@ -31,6 +31,7 @@ from calib_jax.runs.results import SCHEMA, environment
 from calib_jax.runs.workdir import Workdir, read_json, write_json
 from calib_jax.theory import toy
 from calib_jax.theory.page import OUTCOMES, QUANTITIES, write_theory_report
+from calib_jax.theory.page_record import with_theory_page
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -149,9 +150,13 @@ def run_theory(theory: Theory, path: pathlib.Path) -> dict[str, Any]:
                     write_json(record, run_seed(theory, seed))
                     print(f"seed {seed}: {len(theory.settings())} models")
             seeds = [read_json(workdir.evaluation(theory.name, seed)) for seed in theory.seeds]
-            write_json(workdir.results, collect(seeds, config, start=start))
+            write_json(workdir.results, theory_results(seeds, config, start=start))
         # As written: a later look at a finished run keeps its date, machine and duration.
-        results = read_json(workdir.results)
+        # What an older version has written lacks the numbers of the page.
+        recorded = read_json(workdir.results)
+        results = with_theory_page(recorded)
+        if results != recorded:
+            write_json(workdir.results, results)
         write_theory_report(workdir.report, results)
     rich.print(f"Report: {workdir.report}")
     return results
@@ -216,7 +221,7 @@ def _measure(
     return record
 
 
-def collect(
+def theory_results(
     seeds: Sequence[Sequence[dict[str, Any]]], config: dict[str, Any], *, start: float
 ) -> dict[str, Any]:
     """The content of `results.json`.

@@ -4,70 +4,38 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from calib_jax.report import figures, markup
+from calib_jax.metrics import catalogue
+from calib_jax.metrics.metric import ARROWS, Quantity
+from calib_jax.report import figures, markup, tables
+from calib_jax.report.data import Stat
 from calib_jax.report.markup import Cell, Row, escape, paragraph
 from calib_jax.report.sections import config, device, duration
 
+QUANTITIES = ("mean_standardized", "inverse_sigma_min", "id_ece", "mean")
+"""What the bound is made of, by their keys in the catalogue."""
 
-class Quantity(NamedTuple):
-    """How a number of a model is called and shown."""
+OUTCOMES = ("ood_mse", "ood_ece")
+"""What it bounds."""
 
-    title: str
-    axis: str
-    scale: float = 1.0
+COLUMNS = ("id_accuracy", "id_ece", "inverse_sigma_min", "ood_accuracy", "ood_mse", "ood_ece")
+"""The numbers of a model in a table."""
 
-
-QUANTITIES = {
-    "mean_standardized": Quantity(
-        "1/σ_min and ID ECE, standardised and averaged", "mean of standardised 1/σ_min and ID ECE"
-    ),
-    "inverse_sigma_min": Quantity("1/σ_min", "1/σ_min"),
-    "id_ece": Quantity("ID ECE", "ID ECE, %", 100.0),
-    "mean": Quantity("1/σ_min and ID ECE, averaged as they are", "mean of 1/σ_min and ID ECE"),
-}
-OUTCOMES = {
-    "ood_mse": Quantity("OOD MSE", "OOD MSE"),
-    "ood_ece": Quantity("OOD ECE", "OOD ECE, %", 100.0),
-}
-_KINDS = {
-    "pearson": "Pearson r",
-    "spearman": "Spearman ρ",
-    "pearson_within_seeds": "Pearson r within a seed",
-}
+_KINDS = ("pearson", "spearman", "pearson_within_seeds")
 _PLOTTED = ("mean_standardized", "inverse_sigma_min", "id_ece")
+_AXES = {"mean_standardized": "mean of standardised 1/σ_min and ID ECE"}
 _MARKS = ("o", "s", "^", "D")
 
 
-class Column(NamedTuple):
-    """A number of a model in a table."""
-
-    key: str
-    heading: str
-    digits: int
-    scale: float = 1.0
-    higher_is_better: bool = False
-
-
-_COLUMNS = (
-    Column("id_accuracy", "ID acc, % ↑", 1, 100.0, higher_is_better=True),
-    Column("id_ece", "ID ECE, % ↓", 1, 100.0),
-    Column("inverse_sigma_min", "1/σ_min ↓", 1),
-    Column("ood_accuracy", "OOD acc, % ↑", 1, 100.0, higher_is_better=True),
-    Column("ood_mse", "OOD MSE ↓", 4),
-    Column("ood_ece", "OOD ECE, % ↓", 1, 100.0),
-)
-
-
 def write_theory_report(path: pathlib.Path, results: Mapping[str, Any]) -> None:
-    """Nothing; `path` then holds the page, the same bytes for the same results.
+    """Writes the page, the same bytes for the same results.
 
     Args:
       path: the HTML file to write; its folder must exist.
-      results: the content of the toy experiment's `results.json`.
+      results: the content of the toy experiment's `results.json`, with `page`.
     """
     title, environment = escape(results["title"]), results["environment"]
     lead = (
@@ -117,9 +85,8 @@ def _answer(results: Mapping[str, Any]) -> list[str]:
         "neither": "Undecided: among networks trained on the same data the interval of r holds "
         "zero.",
     }
-    models, width = results["models"], results["config"]["widths"][1]
-    smallest = width * min(model["inverse_sigma_min"] for model in models)
-    largest = max(model["ood_mse"] for model in models)
+    bound = results["page"]["bound"]
+    width, smallest, largest = bound["width"], bound["smallest"], bound["largest_ood_mse"]
     return [
         *(
             paragraph(meaning[verdict])
@@ -138,7 +105,21 @@ def _answer(results: Mapping[str, Any]) -> list[str]:
 
 def _pair(row: Mapping[str, Any]) -> str:
     """`1/σ_min → OOD MSE`."""
-    return f"{QUANTITIES[row['x']].title} → {OUTCOMES[row['y']].title}"
+    return f"{_of(row['x']).title} → {_of(row['y']).title}"
+
+
+def _of(key: str) -> Quantity:
+    return catalogue.of(key, catalogue.THEORY)
+
+
+def _unit(quantity: Quantity) -> str:
+    return ", %" if quantity.scale == 100 else ""
+
+
+def _heading(key: str) -> str:
+    """`ID acc, % ↑`."""
+    quantity = _of(key)
+    return f"{quantity.title}{_unit(quantity)} {ARROWS[quantity.direction]}"
 
 
 def _figures(results: Mapping[str, Any]) -> str:
@@ -146,7 +127,7 @@ def _figures(results: Mapping[str, Any]) -> str:
     objectives = list(dict.fromkeys(model["objective"] for model in results["models"]))
     panels = "".join(
         markup.figure(
-            _scatter(results, row, objectives),
+            _scatter(results, row, line, objectives),
             _interval("Pearson r", row["pearson"])
             + ", "
             + _interval("Spearman ρ", row["spearman"])
@@ -154,7 +135,7 @@ def _figures(results: Mapping[str, Any]) -> str:
             + _interval("Within a seed r", row["pearson_within_seeds"]),
             title=_pair(row),
         )
-        for row in results["correlations"]
+        for row, line in zip(results["correlations"], results["page"]["lines"], strict=True)
         if row["x"] in _PLOTTED
     )
     text = (
@@ -174,8 +155,13 @@ def _figures(results: Mapping[str, Any]) -> str:
     )
 
 
-def _scatter(results: Mapping[str, Any], row: Mapping[str, Any], objectives: Sequence[str]) -> str:
-    x, y = QUANTITIES[row["x"]], OUTCOMES[row["y"]]
+def _scatter(
+    results: Mapping[str, Any],
+    row: Mapping[str, Any],
+    line: Mapping[str, float],
+    objectives: Sequence[str],
+) -> str:
+    x, y = _of(row["x"]), _of(row["y"])
     name = f"{x.title} against {y.title}"
     with figures.figure_svg(name, 280) as (figure, out):
         axes = figure.add_subplot()
@@ -189,10 +175,10 @@ def _scatter(results: Mapping[str, Any], row: Mapping[str, Any], objectives: Seq
             ).T
             for o in objectives
         }
-        everything = np.concatenate(list(pairs.values()), axis=1)
-        ends = np.array([everything[0].min(), everything[0].max()])
-        slope, intercept = np.polyfit(everything[0], everything[1], 1)
-        axes.plot(ends, slope * ends + intercept, color=figures.INK.color, linewidth=1)
+        across = np.concatenate([xs for xs, _ in pairs.values()])
+        ends = np.array([across.min(), across.max()])
+        heights = y.scale * (line["slope"] * ends / x.scale + line["intercept"])
+        axes.plot(ends, heights, color=figures.INK.color, linewidth=1)
         for i, (xs, ys) in enumerate(pairs.values()):
             axes.plot(
                 xs,
@@ -207,7 +193,7 @@ def _scatter(results: Mapping[str, Any], row: Mapping[str, Any], objectives: Seq
                 markeredgecolor=figures.INK.color,
                 zorder=len(pairs) - i + 2,
             )
-        axes.set(xlabel=x.axis, ylabel=y.axis)
+        axes.set(xlabel=_AXES.get(row["x"], x.title) + _unit(x), ylabel=f"{y.title}{_unit(y)}")
         figures.finish(axes, grid="y")
     return out["svg"]
 
@@ -234,40 +220,27 @@ def _correlations(results: Mapping[str, Any]) -> str:
         )
         for row in results["correlations"]
     ]
-    return markup.table(["pair", *_KINDS.values()], rows)
+    titles = (catalogue.of(kind, catalogue.COMPARISON).title for kind in _KINDS)
+    return markup.table(["pair", *titles], rows)
 
 
 def _best_cases(results: Mapping[str, Any]) -> str:
     """The best setting of each objective for each number, as in the paper's table 1."""
-    settings: dict[str, dict[tuple[float, float], list[Mapping[str, Any]]]] = {}
-    for model in results["models"]:
-        strengths = (model["self_distillation"], model["orthogonality"])
-        settings.setdefault(model["objective"], {}).setdefault(strengths, []).append(model)
     text = (
         "For each number by itself the setting with the best mean over the seeds, and the sample "
         "standard deviation over the seeds. The strength is chosen on the number that is shown, "
         "and the baseline has no strength to choose: the terms have an advantage here."
     )
     rows = [
-        Row(
-            objective,
-            [Cell(_best(list(runs.values()), column)) for column in _COLUMNS],
-            figures.style(i),
-        )
-        for i, (objective, runs) in enumerate(settings.items())
+        Row(objective, [Cell(_shown(key, Stat(**best[key]))) for key in COLUMNS], figures.style(i))
+        for i, (objective, best) in enumerate(results["page"]["best"].items())
     ]
-    headings = ["objective", *(column.heading for column in _COLUMNS)]
+    headings = ["objective", *map(_heading, COLUMNS)]
     return paragraph(text) + markup.table(headings, rows, wide=True)
 
 
-def _best(settings: Sequence[Sequence[Mapping[str, Any]]], column: Column) -> str:
-    values = column.scale * np.array([[run[column.key] for run in runs] for runs in settings])
-    means = values.mean(axis=1)
-    best = means.argmax() if column.higher_is_better else means.argmin()
-    text = f"{means[best]:.{column.digits}f}"
-    if values.shape[1] == 1:
-        return text
-    return f"{text} ± {values[best].std(ddof=1):.{column.digits}f}"
+def _shown(key: str, value: Stat) -> str:
+    return tables.shown(_of(key), value)
 
 
 def _details(results: Mapping[str, Any]) -> str:
@@ -278,10 +251,10 @@ def _details(results: Mapping[str, Any]) -> str:
             [
                 Cell(f"{model['self_distillation']:g}"),
                 Cell(f"{model['orthogonality']:g}"),
-                *(Cell(f"{c.scale * model[c.key]:.{c.digits}f}") for c in _COLUMNS),
+                *(Cell(_shown(key, Stat(model[key]))) for key in COLUMNS),
             ],
         )
         for model in results["models"]
     ]
-    headings = ["network", "weight of L_SD", "of L_OC", *(column.heading for column in _COLUMNS)]
+    headings = ["network", "weight of L_SD", "of L_OC", *map(_heading, COLUMNS)]
     return markup.folded("Every network", markup.table(headings, rows)) + config(results)

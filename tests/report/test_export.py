@@ -8,7 +8,7 @@ import pytest
 from calib_jax.core.errors import DataError
 from calib_jax.report import export, tables
 
-KEYS = [column.key for column in tables.COLUMNS]
+KEYS = tables.COLUMNS
 BAD = "a_b & 50% of {x}\\y|z\n<2>"
 
 

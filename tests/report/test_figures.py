@@ -20,8 +20,12 @@ def make_bins():
     return Reliability(
         np.linspace(0, 1, 4),
         np.array([0.0, 10, 30]),
+        np.array([0.0, 0.25, 0.75]),
         np.array([nan, 0.5, 0.9]),
         np.array([nan, 0.4, 0.95]),
+        np.array([nan, 0.2, 0.8]),
+        np.array([nan, 0.7, 0.99]),
+        0.0625,
     )
 
 

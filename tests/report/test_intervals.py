@@ -3,6 +3,7 @@
 import re
 
 from calib_jax.report import intervals
+from calib_jax.runs.page_record import with_page
 
 RUN = {
     "method": "<a>",
@@ -28,24 +29,26 @@ def cells(html):
 
 
 def test_numbers_with_their_ends_at_the_recorded_level():
-    html = intervals.intervals(results_of(RUN))
+    html = intervals.intervals(with_page(results_of(RUN)))
     assert "The number and its 80 % percentile interval" in html
     assert cells(html) == ["50.0 [40.0, 62.5]", "25.0 [20.0, 30.0]"]
     assert "&lt;a&gt;" in html and "<a>" not in html
-    html = intervals.intervals(results_of(RUN, seeds=(0, 1)))
+    html = intervals.intervals(with_page(results_of(RUN, seeds=(0, 1))))
     assert "The number of the first seed and its 80 %" in html
 
 
 def test_over_the_shifts():
     html = intervals.intervals(
-        results_of(RUN | {"summary_intervals": {"ood_accuracy": [0.2, 0.3]}}, seeds=(0, 1))
+        with_page(
+            results_of(RUN | {"summary_intervals": {"ood_accuracy": [0.2, 0.3]}}, seeds=(0, 1))
+        )
     )
     assert cells(html)[0] == "25.0 [20.0, 30.0]" and "mean OOD acc" in html
 
 
 def test_of_one_seed_the_results_table_has_its_intervals():
     results = results_of(RUN | {"summary_intervals": {"ood_accuracy": [0.2, 0.3]}})
-    html = intervals.short(results)
+    html = intervals.short(with_page(results))
     assert "<h3>80 % intervals over test examples</h3>" in html and "<details" not in html
     assert re.findall(r"<th scope=\"col\">(.*?)</th>", html) == [
         "method",
@@ -53,15 +56,15 @@ def test_of_one_seed_the_results_table_has_its_intervals():
     ]
     assert cells(html) == ["50.0 [40.0, 62.5]", "25.0 [20.0, 30.0]"]
     # Once on the page.
-    assert "mean OOD acc" not in intervals.intervals(results)
-    assert intervals.short(results | {"seeds": [0, 1]}) == ""
-    assert intervals.short(results_of({**RUN, "intervals": {}})) == ""
+    assert "mean OOD acc" not in intervals.intervals(with_page(results))
+    assert intervals.short(with_page(results | {"seeds": [0, 1]})) == ""
+    assert intervals.short(with_page(results_of({**RUN, "intervals": {}}))) == ""
 
 
 def test_the_calibration_error_has_the_bins_of_the_table():
     ends = {"clean": {"ece_10": [0.1, 0.2], "ece_15": [0.3, 0.4]}}
     run = RUN | {"metrics": {"clean": {"ece_10": 0.15, "ece_15": 0.35}}, "intervals": ends}
-    html = intervals.short(results_of(run) | {"num_bins": 15})
+    html = intervals.short(with_page(results_of(run) | {"num_bins": 15}))
     assert cells(html) == ["35.0 ± 5.0"] and "ID ECE" in html
 
 
@@ -83,7 +86,7 @@ def test_after_calibration_and_of_unknown_classes():
     }
     results = results_of(run, seeds=(0, 1))
     results["datasets"]["near"] = ["svhn"]
-    html = intervals.intervals(results)
+    html = intervals.intervals(with_page(results))
     assert cells(html) == [
         "90.0 [80.0, 95.0]",
         *("50.0 [40.0, 62.5]", "25.0 [20.0, 30.0]"),
@@ -96,15 +99,17 @@ def test_after_calibration_and_of_unknown_classes():
 
 def test_a_metric_of_shifts_alone_has_a_column():
     html = intervals.intervals(
-        results_of(
-            RUN
-            | {
-                "metrics": {"clean": {"accuracy": 0.5}, "fog": {"effective_robustness": -0.02}},
-                "intervals": {
-                    "clean": {"accuracy": [0.4, 0.625]},
-                    "fog": {"effective_robustness": [-0.03, 0.01]},
-                },
-            }
+        with_page(
+            results_of(
+                RUN
+                | {
+                    "metrics": {"clean": {"accuracy": 0.5}, "fog": {"effective_robustness": -0.02}},
+                    "intervals": {
+                        "clean": {"accuracy": [0.4, 0.625]},
+                        "fog": {"effective_robustness": [-0.03, 0.01]},
+                    },
+                }
+            )
         )
     )
     assert cells(html) == ["50.0 [40.0, 62.5]", "–", "–", "-2.0 [-3.0, 1.0]"]
@@ -113,12 +118,14 @@ def test_a_metric_of_shifts_alone_has_a_column():
 def test_the_tables_say_that_methods_are_left_out():
     results = results_of(RUN | {"summary_intervals": {"ood_accuracy": [0.2, 0.3]}})
     results["table"] += [{"method": f"m{i}"} for i in range(11)]
-    for html in (intervals.short(results), intervals.intervals(results)):
+    for html in (intervals.short(with_page(results)), intervals.intervals(with_page(results))):
         assert "Shown: 8 of 12 methods" in html and "; results.json has all." in html
         assert "the tables have all" not in html
     results["table"] = results["table"][:8]
-    assert "Shown:" not in intervals.short(results) + intervals.intervals(results)
+    assert "Shown:" not in intervals.short(with_page(results)) + intervals.intervals(
+        with_page(results)
+    )
 
 
 def test_nothing_without_intervals():
-    assert intervals.intervals(results_of({**RUN, "intervals": {}})) == ""
+    assert intervals.intervals(with_page(results_of({**RUN, "intervals": {}}))) == ""

@@ -8,9 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from calib_jax.core.errors import DataError
+from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.report.examples import Example
 from calib_jax.report.page import write_report
+from calib_jax.runs.page_record import with_page
 
 METHODS = ("zero-shot", "fine-tuning", "flyp", "carot")
 SHIFTS = (
@@ -254,7 +255,7 @@ class Page(html.parser.HTMLParser):
 
 def render(tmp_path, results, history=(), examples=()):
     path = tmp_path / "report.html"
-    write_report(path, results, list(history), list(examples))
+    write_report(path, with_page(results, list(history)), list(examples))
     return path.read_text(encoding="utf-8")
 
 
@@ -482,10 +483,35 @@ def test_results_survive_json_and_are_not_changed(tmp_path):
 
 
 def test_wrong_results_are_refused(tmp_path):
+    path = tmp_path / "report.html"
     with pytest.raises(DataError, match=r"results: got schema 2, expected 1\."):
-        render(tmp_path, make_results() | {"schema": 2})
+        write_report(path, make_results() | {"schema": 2})
     with pytest.raises(DataError, match=r"results: got nothing under \['table', 'runs'\]"):
-        render(tmp_path, make_results() | {"table": [], "runs": []})
+        write_report(path, make_results() | {"table": [], "runs": []})
+    with pytest.raises(DataError, match=r"results: got nothing under 'page'.* Run the command"):
+        write_report(path, make_results())
+
+
+def test_sections_of_ones_own(tmp_path):
+    path, results = tmp_path / "report.html", with_page(make_results(shifts=("noisy",)))
+    sections = {"Own <one>": lambda found: f"<p>seeds: {found['seeds']}</p>", "Empty": lambda _: ""}
+    write_report(path, results, sections=sections)
+    text = path.read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert "<h2>Own &lt;one&gt;</h2>" in text and "<p>seeds: [0, 1, 2]</p>" in text
+    assert "Empty" not in text and len(parsed.ids) == len(set(parsed.ids))
+
+
+def test_a_metric_of_ones_own_says_what_it_is(tmp_path):
+    results = make_results(methods=("flyp", "carot"), shifts=("noisy",), seeds=(0,))
+    for k, run in enumerate(results["runs"]):
+        for values in run["metrics"].values():
+            values["surprise"] = 1.5 + k
+    own = {"surprise": {"title": "surprise", "unit": "nats", "direction": "lower"}}
+    text = render(tmp_path, results | {"quantities": own})
+    assert "surprise\N{NBSP}↓" in text and '<td class="best">1.500</td>' in text
+    with pytest.raises(ConfigError, match="^number: got 'surprise', expected a key of the catal"):
+        render(tmp_path, results)
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])

@@ -3,6 +3,7 @@
 import re
 
 from calib_jax.report import posthoc
+from calib_jax.runs.page_record import with_page
 
 SPLITS = ("clean", "fog", "snow")
 
@@ -51,7 +52,7 @@ def cells(html):
 
 
 def test_every_method_with_means_over_the_shifts():
-    html = posthoc.calibrated(RESULTS)
+    html = posthoc.calibrated(with_page(RESULTS))
     a, b, c = cells(html.split("<details>")[0])
     assert a[1][:4] == ["11.0 ± 1.4", "6.0 ± 1.4", "30.0 ± 0.0", "15.0 ± 0.0"]
     assert a[1][4:] == ["1.100 ± 0.141", "0.600 ± 0.141", "3.000 ± 0.000", "1.500 ± 0.000"]
@@ -62,7 +63,7 @@ def test_every_method_with_means_over_the_shifts():
 
 
 def test_it_says_for_whom_the_error_under_shift_falls():
-    html = posthoc.calibrated(RESULTS)
+    html = posthoc.calibrated(with_page(RESULTS))
     assert (
         "<li>temperature: the mean OOD ECE falls for 1 of 2 methods; on average over the methods "
         "from 20.0 to 20.0 %. It does not fall for &lt;b&gt;.</li>"
@@ -74,22 +75,22 @@ def test_where_it_falls_for_none_nobody_is_listed():
     assert (
         "<li>temperature: the mean OOD ECE falls for none of the 2 methods; on average over the "
         "methods it goes from 10.0 to 20.0 %.</li>"
-    ) in posthoc.calibrated(results)
+    ) in posthoc.calibrated(with_page(results))
 
 
 def test_of_one_method_it_says_how_far():
     results = make_results([run("a", (0.1, 0.2, 0.4), (0.1, 0.1, 0.25))])
-    assert "falls from 30.0 to 17.5 %." in posthoc.calibrated(results)
+    assert "falls from 30.0 to 17.5 %." in posthoc.calibrated(with_page(results))
     # Its splits are the one table.
-    html = posthoc.calibrated(results)
+    html = posthoc.calibrated(with_page(results))
     assert html.count("<table>") == 1 and "<details" not in html
     assert [row[0] for row in cells(html)] == ["clean", "fog", "snow", "mean over 2 shifts"]
     results = make_results([run("a", (0.1, 0.1, 0.25), (0.1, 0.2, 0.4))])
-    assert "does not fall: it goes from 17.5 to 30.0 %." in posthoc.calibrated(results)
+    assert "does not fall: it goes from 17.5 to 30.0 %." in posthoc.calibrated(with_page(results))
 
 
 def test_every_shift_side_by_side_and_what_was_fitted():
-    html = posthoc.calibrated(RESULTS)
+    html = posthoc.calibrated(with_page(RESULTS))
     of_a = html.split("<summary>a on every split</summary>")[1].split("</details>")[0]
     assert cells(of_a)[2] == (
         "snow",
@@ -103,21 +104,21 @@ def test_every_shift_side_by_side_and_what_was_fitted():
 
 def test_without_shifts_or_calibrators():
     results = RESULTS | {"datasets": {"id": "clean"}}
-    html = posthoc.calibrated(results)
+    html = posthoc.calibrated(with_page(results))
     assert "temperature: the ID ECE falls for 2 of 2 methods" in html and "OOD" not in html
     empty = make_results([{"method": "a", "seed": 0, "calibrated": {"temperature": {}}}])
-    assert "temperature: no mean OOD ECE to look at." in posthoc.calibrated(empty)
+    assert "temperature: no mean OOD ECE to look at." in posthoc.calibrated(with_page(empty))
     plain = make_results([run("a", (0.1, 0.1, 0.1), None)])
-    assert posthoc.calibrated(plain) == "" and posthoc.conformal(plain) == ""
+    assert posthoc.calibrated(with_page(plain)) == "" and posthoc.conformal(with_page(plain)) == ""
 
 
 def test_notes_of_the_calibrators_once_each():
     runs = [run(m, (0.1, 0.2, 0.4), (0.1, 0.1, 0.2), s) for m, s in (("a", 0), ("a", 1), ("b", 0))]
-    assert 'class="note"><li>' not in posthoc.calibrated(make_results(runs))
+    assert 'class="note"><li>' not in posthoc.calibrated(with_page(make_results(runs)))
     for one in runs:
         one["calibrated"]["temperature"]["notes"] = ["T <= 1 hit"]
     runs[2]["calibrated"]["temperature"]["notes"].append("few")
-    html = posthoc.calibrated(make_results(runs))
+    html = posthoc.calibrated(with_page(make_results(runs)))
     assert (
         '</table></div><ul class="note"><li>temperature: T &lt;= 1 hit (a, b)</li>'
         "<li>temperature: few (b)</li></ul><details>"
@@ -133,11 +134,13 @@ def test_conformal_sets_under_shift():
             "snow": {"coverage": 0.6, "mean_size": 3.0},
         },
     }
-    html = posthoc.conformal(make_results([{"method": "a", "seed": 0, "conformal": sets}]))
+    html = posthoc.conformal(
+        with_page(make_results([{"method": "a", "seed": 0, "conformal": sets}]))
+    )
     assert cells(html) == [("a", ["91.0", "1.500", "70.0", "60.0", "2.500"])]
     assert "<summary>APS</summary>" in html and "right class for 90 % of examples" in html
     clean = make_results([{"method": "a", "seed": 0, "conformal": sets}])
-    html = posthoc.conformal(clean | {"datasets": {"id": "clean", "shifts": ["fog"]}})
+    html = posthoc.conformal(with_page(clean | {"datasets": {"id": "clean", "shifts": ["fog"]}}))
     assert cells(html) == [("a", ["91.0", "1.500", "80.0", "2.000"])] and "worst" not in html
-    html = posthoc.conformal(clean | {"datasets": {"id": "clean"}})
+    html = posthoc.conformal(with_page(clean | {"datasets": {"id": "clean"}}))
     assert cells(html) == [("a", ["91.0", "1.500"])] and "shift" not in html

@@ -3,6 +3,7 @@
 import pytest
 
 from calib_jax.report import sections
+from calib_jax.runs.page_record import with_page
 
 
 def make_results(*rows):
@@ -36,7 +37,7 @@ def test_duration(seconds, text):
     ],
 )
 def test_the_lead_is_called_what_it_is(rows, leader, relation):
-    html = sections.outcome(make_results(*rows))
+    html = sections.outcome(with_page(make_results(*rows)))
     assert f"<b>{leader}</b>" in html and relation in html
 
 
@@ -55,16 +56,16 @@ def test_device(environment, text):
 
 def test_what_is_known_of_the_spread():
     results = make_results(("a", 0.5, None))
-    assert "± is the sample standard deviation" in sections.guide(results)
+    assert "± is the sample standard deviation" in sections.guide(with_page(results))
     one = results | {"seeds": [0], "runs": [{"method": "a", "seed": 0, "num_steps": 0}]}
-    html = sections.guide(one)
+    html = sections.guide(with_page(one))
     assert "one seed, so nothing here says how much a number would vary with another." in html
     assert "intervals above" not in html
     run = one["runs"][0] | {"intervals": {"clean": {"accuracy": [0.25, 0.75]}}}
     results = one | {"runs": [run]}
     results["table"][0]["id_accuracy"] = {"mean": 0.5}
-    assert "With other test examples: the intervals above." in sections.guide(results)
-    html = sections.outcome(results)
+    assert "With other test examples: the intervals above." in sections.guide(with_page(results))
+    html = sections.outcome(with_page(results))
     assert html.index("In %; one seed") < html.index("95 % intervals over test examples")
 
 
@@ -72,12 +73,12 @@ def test_a_spread_is_explained_where_there_are_seeds():
     results = make_results(("a", 0.5, None))
     results["datasets"]["near"] = ["other"]
     results["runs"] = [{"method": "a", "detection": {"other": {"energy": {"auroc": 0.9}}}}]
-    assert "In %, mean ± spread over the seeds. Every" in sections.detection(results)
-    assert "In %. Every score" in sections.detection(results | {"seeds": [0]})
+    assert "In %, mean ± spread over the seeds. Every" in sections.detection(with_page(results))
+    assert "In %. Every score" in sections.detection(with_page(results | {"seeds": [0]}))
 
 
 def test_a_single_method_leads_nobody():
-    html = sections.outcome(make_results(("a", 0.5, None)))
+    html = sections.outcome(with_page(make_results(("a", 0.5, None))))
     assert not any(word in html for word in ("tile", "best", "Bold"))
 
 
@@ -85,19 +86,19 @@ def test_a_table_has_no_column_of_dashes():
     results = make_results(("a", 0.5, None), ("b", 0.6, None))
     numbers = {"accuracy": 0.5, "nll": None}
     results["runs"] = [{"method": m, "seed": 0, "metrics": {"clean": numbers}} for m in "ab"]
-    html = sections.every_metric(results)
+    html = sections.every_metric(with_page(results))
     assert ">accuracy ↑</th>" in html and ">NLL" not in html and ">steps<" not in html
     assert "Every run" in html
-    assert "Every run" not in sections.every_metric(results | {"seeds": [0]})
+    assert "Every run" not in sections.every_metric(with_page(results | {"seeds": [0]}))
 
 
 def test_no_leader_without_numbers():
-    assert 'class="tile"' not in sections.outcome(make_results(("a", None, None)))
+    assert 'class="tile"' not in sections.outcome(with_page(make_results(("a", None, None))))
 
 
 def test_sections_without_data_are_empty():
     results = make_results(("a", 0.5, None))
-    assert sections.detection(results) == ""
+    assert sections.detection(with_page(results)) == ""
 
 
 def test_both_conventions_of_fpr95_are_named_and_filled():
@@ -111,7 +112,7 @@ def test_both_conventions_of_fpr95_are_named_and_filled():
         "aupr_ood": 0.56,
     }
     results["runs"] = [{"method": "a", "detection": {"other": {"energy": numbers}}}]
-    html = sections.detection(results)
+    html = sections.detection(with_page(results))
     for text in (
         "FPR95 ↓, ID positive",
         "FPR95 ↓, OOD positive",

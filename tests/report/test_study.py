@@ -5,8 +5,10 @@ import re
 
 import pytest
 
+from calib_jax.report.comparison import unbeaten
 from calib_jax.report.figures import style
 from calib_jax.report.study import study_markdown, write_study
+from calib_jax.runs.bound_record import bound_record
 from calib_jax.runs.results import mean_and_std
 from calib_jax.runs.study_record import collect_study
 
@@ -132,6 +134,7 @@ def test_of_many_methods_those_that_matter_are_named(tmp_path):
     ):
         of = {"ood_accuracy": {"mean": accuracy}, "ood_ece": {"mean": ece}}
         table.append({"method": name, **of})
+    study["experiments"]["b"]["unbeaten"] = unbeaten(table)
     write_study(tmp_path / "study.html", study)
     text = (tmp_path / "study.html").read_text(encoding="utf-8")
     first, second = re.findall(r'<svg viewBox="0 0 440 400".*?</svg>', text, flags=re.S)
@@ -151,12 +154,12 @@ def test_the_bound_of_an_experiment_that_has_its_runs(tmp_path):
             "method": f"m{i}",
             "seed": 0,
             "num_steps": 1,
-            "spectrum": {"smallest_singular_value": 0.1 * i, "width": 8},
+            "spectrum": {"smallest_singular_value": 0.1 * i, "singular_values": [1.0] * 8},
             "summary": {"ood_accuracy": 0.5 + 0.01 * i**2, "ood_ece": 0.1 / i, "id_ece": 0.01 * i},
         }
         for i in range(1, 6)
     ]
-    study["experiments"]["a"]["runs"] = runs
+    study["experiments"]["a"]["page"]["bound"] = bound_record(runs)
     write_study(tmp_path / "study.html", study)
     text = (tmp_path / "study.html").read_text(encoding="utf-8")
     Page(text)

@@ -7,10 +7,11 @@ import pytest
 import rich.console
 
 from calib_jax.core.errors import DataError
+from calib_jax.metrics import catalogue
 from calib_jax.report import tables
 from calib_jax.report.data import Stat
 
-KEYS = [column.key for column in tables.COLUMNS]
+KEYS = tables.COLUMNS
 
 
 def make_results(rows, seeds=(0, 1)):
@@ -40,37 +41,18 @@ def test_percent_and_metric_format():
     assert tables.percent(Stat(0.8123, 0.004)) == "81.2 ± 0.4"
     assert tables.percent(Stat(0.8123)) == "81.2"
     assert tables.percent(Stat(None)) == "–"
-    assert tables.metric("nll", Stat(1.23456)) == "1.235"
-    assert tables.metric("accuracy", Stat(1.0)) == "100.0"
+    assert tables.shown(catalogue.of("nll"), Stat(1.23456)) == "1.235"
+    assert tables.shown(catalogue.of("accuracy"), Stat(1.0)) == "100.0"
 
 
 def test_best_takes_the_better_side_with_visible_ties():
     stats = [Stat(0.5), Stat(0.8001), Stat(None), Stat(0.8004), Stat(0.2)]
-    assert tables.best(stats, higher_is_better=True) == {1, 3}
-    assert tables.best(stats, higher_is_better=False) == {4}
-    assert tables.best(stats, higher_is_better=None) == set()
-    assert tables.best([Stat(None)], higher_is_better=True) == set()
+    assert tables.best(stats, "higher") == {1, 3}
+    assert tables.best(stats, "lower") == {4}
+    assert tables.best(stats, "neither") == set()
+    assert tables.best([Stat(None)], "higher") == set()
     # One number has nobody to be better than.
-    assert tables.best([Stat(None), Stat(0.5)], higher_is_better=True) == set()
-
-
-@pytest.mark.parametrize(
-    ("key", "better"),
-    [
-        ("accuracy", True),
-        ("top5_accuracy", True),
-        ("auroc", True),
-        ("aupr_ood", True),
-        ("ece_15", False),
-        ("adaptive_ece", False),
-        ("mce", False),
-        ("nll", False),
-        ("fpr95_id_positive", False),
-        ("mean_confidence", None),
-    ],
-)
-def test_the_better_side_of_each_metric(key, better):
-    assert tables.higher_is_better(key) is better
+    assert tables.best([Stat(None), Stat(0.5)], "higher") == set()
 
 
 def test_markdown_table():
@@ -147,28 +129,6 @@ def test_a_single_shift_is_no_worst_one():
     for shifts, worst in ((["fog", "snow"], 2), (["fog"], 0)):
         results["datasets"]["shifts"] = shifts
         assert tables.markdown_table(results).count("worst") == worst
-
-
-@pytest.mark.parametrize(
-    ("key", "heading"),
-    [
-        ("nll", "NLL ↓"),
-        ("debiased_ece_15", "debiased ECE 15 ↓"),
-        (
-            "ece_10_per_batch_512",
-            "ECE_10_averaged over_batches_of_512, only_to_compare with_papers ↓".replace(
-                "_", "\N{NO-BREAK SPACE}"
-            ),
-        ),
-        ("macro_f1", "macro F1 ↑"),
-        ("brier_resolution", "Brier resolution ↑"),
-        ("brier_uncertainty", "Brier uncertainty"),
-        ("aurc", "AURC ↓"),
-        ("ks", "KS error ↓"),
-    ],
-)
-def test_headings_of_metrics(key, heading):
-    assert tables.metric_heading(key) == heading
 
 
 def test_wrong_results_are_refused():

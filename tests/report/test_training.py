@@ -3,8 +3,9 @@
 import re
 
 from calib_jax.report import training
+from calib_jax.runs.page_record import with_page
 
-RESULTS = {"table": [{"method": "a"}, {"method": "b"}], "runs": []}
+RESULTS = {"table": [{"method": "a"}, {"method": "b"}], "runs": [], "datasets": {"id": "clean"}}
 
 
 def make_history(**extra):
@@ -12,25 +13,25 @@ def make_history(**extra):
 
 
 def test_nothing_without_history():
-    assert training.losses(RESULTS, []) == ""
-    assert training.singular_values(RESULTS, []) == ""
-    assert training.losses(RESULTS, make_history(loss=float("nan"))) == ""
+    assert training.losses(with_page(RESULTS, [])) == ""
+    assert training.singular_values(with_page(RESULTS, [])) == ""
+    assert training.losses(with_page(RESULTS, make_history(loss=float("nan")))) == ""
 
 
 def test_total_is_drawn_with_its_terms():
-    html = training.losses(RESULTS, make_history(loss=3.0, terms={"x": 1.0, "y": 2.0}))
+    html = training.losses(with_page(RESULTS, make_history(loss=3.0, terms={"x": 1.0, "y": 2.0})))
     assert all(f"</svg>{name}</li>" in html for name in ("x", "y", "total"))
 
 
 def test_total_of_one_unweighted_term_is_not_drawn_twice():
-    once = training.losses(RESULTS, make_history(loss=3.0, terms={"x": 3.0}))
+    once = training.losses(with_page(RESULTS, make_history(loss=3.0, terms={"x": 3.0})))
     assert "</svg>x</li>" in once and "total" not in once.split("figures", 1)[1]
-    weighted = training.losses(RESULTS, make_history(loss=3.0, terms={"x": 6.0}))
+    weighted = training.losses(with_page(RESULTS, make_history(loss=3.0, terms={"x": 6.0})))
     assert "</svg>total</li>" in weighted
 
 
 def test_legend_names_only_methods_with_a_curve():
-    html = training.singular_values(RESULTS, make_history(smallest_singular_value=0.1))
+    html = training.singular_values(with_page(RESULTS, make_history(smallest_singular_value=0.1)))
     assert "</svg>a</li>" in html and "</svg>b</li>" not in html
     assert "Image projection" not in html
 
@@ -56,14 +57,14 @@ def test_every_choice_is_told_in_the_order_of_the_table():
 
 def test_a_band_is_explained_where_there_are_seeds():
     history = make_history(loss=3.0)
-    assert "each before its weight.</p>" in training.losses(RESULTS, history)
-    several = training.losses(RESULTS | {"seeds": [0, 1]}, history)
+    assert "each before its weight.</p>" in training.losses(with_page(RESULTS, history))
+    several = training.losses(with_page(RESULTS | {"seeds": [0, 1]}, history))
     assert "each before its weight; mean over the seeds, the band spans them.</p>" in several
 
 
 def test_a_spectrum_is_after_training_where_there_was_some():
     run = {"method": "a", "num_steps": 0, "spectrum": {"singular_values": [1.0, 0.5]}}
-    html = training.singular_values(RESULTS | {"runs": [run]}, [])
+    html = training.singular_values(with_page(RESULTS | {"runs": [run]}, []))
     assert "<h3>Spectrum</h3>" in html and "after training" not in html
-    html = training.singular_values(RESULTS | {"runs": [run | {"num_steps": 2}]}, [])
+    html = training.singular_values(with_page(RESULTS | {"runs": [run | {"num_steps": 2}]}, []))
     assert "<h3>Spectrum after training</h3>" in html

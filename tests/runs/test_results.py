@@ -45,7 +45,7 @@ def test_results_hold_everything_and_are_json(splits):
     evaluation = Evaluation(
         id_split=TEST, validation=VALIDATION, far={"far": TEST}, templates=("a {}",), score="msp"
     )
-    got = results.collect(
+    got = results.results_of(
         RUNS,
         results.datasets_of(evaluation, splits),
         name="tiny",

@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from calib_jax.theory.page import OUTCOMES, QUANTITIES, write_theory_report
+from calib_jax.theory.page_record import with_theory_page
 
 KINDS = ("pearson", "spearman", "pearson_within_seeds")
 OBJECTIVES = ("baseline", "L_SD", "L_OC", "L_SD + L_OC")
@@ -51,7 +52,7 @@ def make_results(seeds=(0, 1)):
 
 def page(tmp_path, results):
     path = tmp_path / "report.html"
-    write_theory_report(path, results)
+    write_theory_report(path, with_theory_page(results))
     return path.read_text()
 
 
