@@ -1,4 +1,4 @@
-"""The README's method of your own, as it stands there."""
+"""The method of your own, as it stands in docs/methods.md."""
 
 import pathlib
 import re
@@ -6,15 +6,15 @@ import re
 import jax.numpy as jnp
 import numpy as np
 
-README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
+PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "methods.md"
 
 
 def test_the_example_is_a_method_in_ten_lines(views_of):
-    readme, names = README.read_text(), {}
+    page, names = PAGE.read_text(), {}
     for mark, most in (("imports", 7), ("example", 10)):
-        code = re.search(rf"<!-- {mark} -->\n```python\n(.*?)```", readme, re.DOTALL)[1]
+        code = re.search(rf"<!-- {mark} -->\n```python\n(.*?)```", page, re.DOTALL)[1]
         assert len([line for line in code.splitlines() if line.strip()]) <= most
-        exec(compile(code, str(README), "exec"), names)
+        exec(compile(code, str(PAGE), "exec"), names)
     method = names["small_features"](learning_rate=1e-3, warmup_steps=1)
     method.validate("methods.mine", num_steps=10)
     assert list(method.terms) == ["contrastive", "small_features"]
