@@ -1,6 +1,7 @@
 import copy
 import json
 import pathlib
+import re
 import shutil
 
 import jax
@@ -104,6 +105,17 @@ def test_history_has_every_phase(finished):
     }
     assert {"smallest_singular_value", "projection_smallest_singular_value"} <= set(last)
     assert 0 <= last["validation_accuracy"] <= 1
+
+
+def test_the_docs_explain_every_file_and_every_key_of_the_history(finished):
+    page = pathlib.Path(__file__).resolve().parents[2] / "docs" / "workdir.md"
+    cells = re.findall(r"^\| (`.*?) \|", page.read_text("utf-8"), re.MULTILINE)
+    names = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    workdir = finished[1]
+    assert {path.name for path in workdir.iterdir()} <= {name.split("/")[0] for name in names}
+    assert {path.name for path in (workdir / "models" / "seed_0" / "carot").iterdir()} <= names
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert set().union(*rows) <= names
 
 
 def test_the_same_command_again_trains_nothing(finished, monkeypatch):
