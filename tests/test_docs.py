@@ -1,4 +1,4 @@
-"""README and docs: links lead somewhere, code compiles, commands parse, names exist, text is short."""
+"""README and docs: links lead somewhere, code compiles, commands parse, names exist."""
 
 import ast
 import dataclasses
@@ -70,7 +70,7 @@ def test_every_page_is_one_click_from_the_index_and_two_from_the_readme(start):
 def test_the_readme_is_short_and_has_the_set_up_commands_that_ci_runs():
     text = (ROOT / "README.md").read_text("utf-8")
     assert 5.5 * 1024 <= len(text.encode()) <= 8 * 1024
-    setup = re.search(r"^<!-- setup -->$(.*)^<!-- end setup -->$", text, re.DOTALL | re.MULTILINE)[1]
+    setup = text.partition("\n<!-- setup -->\n")[2].partition("\n<!-- end setup -->\n")[0]
     commands = [line for line in setup.splitlines() if line.startswith("pip install")]
     assert len(commands) == 2
     assert "--config configs/quickstart.py --workdir runs/quickstart" in commands[0]
