@@ -33,8 +33,8 @@ of_every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.nam
 
 
 def prose(page):
-    """The page without its fenced blocks."""
-    return FENCE.sub("", page.read_text("utf-8"))
+    """The page without its fenced and its indented blocks."""
+    return re.sub(r"^ {4}.*$", "", FENCE.sub("", page.read_text("utf-8")), flags=re.MULTILINE)
 
 
 def anchors(page):
