@@ -29,9 +29,9 @@ def get_config(name: str = "cifar10") -> Experiment:
         ),
         methods={
             "zero_shot": zero_shot(),
-            "flyp": flyp(warmup_steps=50),
+            "flyp": flyp().scheduled(warmup_steps=50),
             # The teacher moves 50 times, as in the paper.
-            "carot": carot(warmup_steps=50, update_every=20),
+            "carot": carot(update_every=20).scheduled(warmup_steps=50),
         },
         evaluation=Evaluation(
             id_name=name,

@@ -29,10 +29,10 @@ def methods(rates: dict[str, float]) -> dict[str, Method]:
     """Every method of the comparison, at its learning rate."""
     return {
         "zero_shot": zero_shot(),
-        "finetune": finetune(learning_rate=rates["finetune"], warmup_steps=10),
-        "flyp": flyp(learning_rate=rates["flyp"], warmup_steps=10),
+        "finetune": finetune().scheduled(learning_rate=rates["finetune"], warmup_steps=10),
+        "flyp": flyp().scheduled(learning_rate=rates["flyp"], warmup_steps=10),
         # The teacher moves 50 times; the paper's, every 500 of 25,030 steps, 51 times.
-        "carot": carot(learning_rate=rates["carot"], warmup_steps=10, update_every=2),
+        "carot": carot(update_every=2).scheduled(learning_rate=rates["carot"], warmup_steps=10),
     }
 
 
@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> Experiment:
         name="quickstart",
         title="Handwritten digits under distribution shift",
         model=presets.tiny(vocab_size=64, context_length=16),
-        pretrain_method=flyp(learning_rate=1e-3, warmup_steps=50),
+        pretrain_method=flyp().scheduled(learning_rate=1e-3, warmup_steps=50),
         pretrain=Stage(
             sources=tuple(source(domain) for domain in ("clean", *digits.DOMAINS)),
             class_names=digits.CLASS_NAMES,

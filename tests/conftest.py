@@ -205,13 +205,13 @@ def tiny_experiment(tiny_data):
                 text_layers=1,
                 embed_dim=8,
             ),
-            "pretrain_method": flyp(learning_rate=1e-3, warmup_steps=1),
+            "pretrain_method": flyp().scheduled(learning_rate=1e-3, warmup_steps=1),
             "pretrain": stage(training=Training(num_steps=4, **lengths)),
             "finetune": stage(training=Training(num_steps=6, **lengths)),
             "methods": {
                 "zero_shot": zero_shot(),
-                "finetune": finetune(learning_rate=1e-3, warmup_steps=1),
-                "carot": carot(learning_rate=1e-3, warmup_steps=1, update_every=2),
+                "finetune": finetune().scheduled(learning_rate=1e-3, warmup_steps=1),
+                "carot": carot(update_every=2).scheduled(learning_rate=1e-3, warmup_steps=1),
             },
             "evaluation": Evaluation(
                 id_split=colours["test"],

@@ -19,13 +19,7 @@ def zero_shot() -> Method:
     return Method(classifier=ZeroShot())
 
 
-def finetune(
-    *,
-    learning_rate: float = 3e-5,
-    warmup_steps: int = 500,
-    label_smoothing: float = 0.0,
-    mixup: float = 0.0,
-) -> Method:
+def finetune(*, label_smoothing: float = 0.0, mixup: float = 0.0) -> Method:
     """Fine-tuning of the image tower and a zero-shot-initialised linear head by cross-entropy.
 
     FT of WiSE-FT (arXiv 2109.01903), with the settings that CaRot's appendix A.3
@@ -40,43 +34,35 @@ def finetune(
         classifier=LinearHead(),
         terms=terms,
         trainable=("encoder/image/.*", "classifier/.*"),
-        optimizer=AdamW(learning_rate=learning_rate, warmup_steps=warmup_steps, clip_norm=1.0),
+        optimizer=AdamW(learning_rate=3e-5, warmup_steps=500, clip_norm=1.0),
     )
 
 
-def l2_sp(*, learning_rate: float = 3e-5, warmup_steps: int = 500, weight: float = 0.01) -> Method:
+def l2_sp(*, weight: float = 0.01) -> Method:
     """L2-SP (arXiv 1802.01483): `finetune` plus `weight ||theta - theta_0||^2 / 2`.
 
     Deviations: the optimizer is that of `finetune`, its weight decay to zero included; the head
     starts from the text tower and has no penalty of its own. The paper chooses the weight on
     validation data: the default is ours.
     """
-    method = finetune(learning_rate=learning_rate, warmup_steps=warmup_steps)
+    method = finetune()
     method.terms["l2_sp"] = L2SP(weight=weight)
     return method
 
 
-def distilled(
-    *,
-    learning_rate: float = 3e-5,
-    warmup_steps: int = 500,
-    weight: float = 1.0,
-    temperature: float = 1.0,
-) -> Method:
+def distilled(*, weight: float = 1.0, temperature: float = 1.0) -> Method:
     """Static knowledge distillation: `finetune` plus `weight T^2 KL(zero-shot || tuned)`.
 
     Of the class logits at temperature `T` (arXiv 1503.02531), the teacher being the model that
     the training starts from. The papers that use it as a baseline (TRACER, arXiv 2605.29380)
     print no settings that we could read: weight and temperature are ours.
     """
-    method = finetune(learning_rate=learning_rate, warmup_steps=warmup_steps)
+    method = finetune()
     method.terms["distillation"] = LogitDistillation(weight=weight, temperature=temperature)
     return method
 
 
-def pair_distilled(
-    *, learning_rate: float = 1e-5, warmup_steps: int = 500, weight: float = 1.5
-) -> Method:
+def pair_distilled(*, weight: float = 1.5) -> Method:
     """FLYP (arXiv 2212.00638) with CaRot's distillation from the start instead of from an EMA.
 
     `contrastive + weight L_SD`, with eq. 6 of arXiv 2311.01723 as its code has it and that code's
@@ -88,33 +74,28 @@ def pair_distilled(
             "contrastive": Contrastive(),
             "static_distillation": StaticDistillation(weight=weight),
         },
-        optimizer=AdamW(learning_rate=learning_rate, warmup_steps=warmup_steps),
+        optimizer=AdamW(learning_rate=1e-5, warmup_steps=500),
     )
 
 
-def car_ft(*, learning_rate: float = 3e-5, warmup_steps: int = 500, weight: float = 1.0) -> Method:
+def car_ft(*, weight: float = 1.0) -> Method:
     """CAR-FT (arXiv 2211.16175): `finetune` plus `weight KL(p_0(context) || p(context))`.
 
     One context for each template of the evaluated prompts (80 on ImageNet; at least two);
     weight 1 and the direction are from memory. Deviation: the optimizer is that of `finetune`.
     """
-    method = finetune(learning_rate=learning_rate, warmup_steps=warmup_steps)
+    method = finetune()
     method.terms["context"] = ContextAwareness(weight=weight)
     return method
 
 
-def lipsum_ft(
-    *,
-    learning_rate: float = 1e-5,
-    warmup_steps: int = 5000,
-    weight: float = 1.0,
-    num_texts: int = 80,
-) -> Method:
+def lipsum_ft(*, weight: float = 1.0, num_texts: int = 80) -> Method:
     """Lipsum-FT (arXiv 2404.00860): cross-entropy plus the random texts' energy gap.
 
     As the authors' code: AdamW without weight decay, no clipping, warm-up over a tenth of the
-    training (their 50,000 steps: set `warmup_steps` for another length). Deviations: the
-    head has a bias, and the fixed logit scale is inside its weights, so that AdamW
+    training (their 50,000 steps; see `Method.scheduled` for another length).
+
+    Deviations: the head has a bias, and the fixed logit scale is inside its weights, so that AdamW
     turns it more slowly; the last model is kept, not that of the best test accuracy; the first
     moments are float32, and the warm-up's first step is not zero.
     """
@@ -125,5 +106,5 @@ def lipsum_ft(
             "random_text": RandomTextMatching(weight=weight, num_texts=num_texts),
         },
         trainable=("encoder/image/.*", "classifier/.*"),
-        optimizer=AdamW(learning_rate=learning_rate, weight_decay=0.0, warmup_steps=warmup_steps),
+        optimizer=AdamW(learning_rate=1e-5, weight_decay=0.0, warmup_steps=5000),
     )

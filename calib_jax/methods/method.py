@@ -1,5 +1,6 @@
 """A method: a classifier, the terms of its loss, what is trainable, and an optional teacher."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from functools import partial
@@ -49,6 +50,40 @@ class Method:
     keeps: Literal["student", "teacher"] = "student"
     share_of_steps: float = 1.0
     cached_features: bool = False
+
+    def scheduled(
+        self, *, learning_rate: float | None = None, warmup_steps: int | None = None
+    ) -> "Method":
+        """The method with another peak of its learning rate, or another warm-up.
+
+        `taught_by` is a training of the same kind and takes both; a warm start takes the warm-up
+        and keeps its own rate. All else stays as the recipe has it.
+
+        Args:
+            learning_rate: The peak; None keeps it.
+            warmup_steps: Length of the linear warm-up; None keeps it.
+
+        Raises:
+            ConfigError: The optimizer is a logistic regression.
+        """
+        if not isinstance(self.optimizer, AdamW):
+            raise ConfigError(
+                f"scheduled: got a method whose optimizer is {type(self.optimizer).__name__}, "
+                "expected AdamW, which has a learning rate. Leave it as it is."
+            )
+        method = copy.deepcopy(self)
+        peak = self.optimizer.learning_rate if learning_rate is None else learning_rate
+        warm_up = self.optimizer.warmup_steps if warmup_steps is None else warmup_steps
+        method.optimizer = dataclasses.replace(
+            self.optimizer, learning_rate=peak, warmup_steps=warm_up
+        )
+        if method.taught_by and isinstance(method.taught_by.optimizer, AdamW):
+            method.taught_by = method.taught_by.scheduled(
+                learning_rate=learning_rate, warmup_steps=warmup_steps
+            )
+        if method.warm_start and isinstance(method.warm_start.optimizer, AdamW):
+            method.warm_start = method.warm_start.scheduled(warmup_steps=warmup_steps)
+        return method
 
     def validate(self, where: str, *, num_steps: int) -> None:
         """Raises a ConfigError for settings that contradict each other or are out of range.

@@ -11,12 +11,7 @@ from calib_jax.optim.optimizers import AdamW
 SOLVERS = ("lbfgs", "gradient")
 
 
-def linear_probe(
-    *,
-    solver: str = "lbfgs",
-    learning_rate: float = 1e-2,
-    warmup_steps: int = 500,
-) -> Method:
+def linear_probe(*, solver: str = "lbfgs") -> Method:
     """A linear head on the frozen image tower's features, cached once.
 
     `lbfgs` is the probe of CLIP (arXiv 2103.00020, appendix A.3): multinomial logistic regression
@@ -28,8 +23,6 @@ def linear_probe(
 
     Args:
         solver: `lbfgs` or `gradient`.
-        learning_rate: Of `gradient`: the peak of the schedule.
-        warmup_steps: Of `gradient`: length of the linear warm-up.
 
     Raises:
         ConfigError: An unknown solver.
@@ -44,17 +37,12 @@ def linear_probe(
         trainable=("classifier/.*",),
         optimizer=LogisticRegression()
         if solver == "lbfgs"
-        else AdamW(learning_rate=learning_rate, warmup_steps=warmup_steps, clip_norm=1.0),
+        else AdamW(learning_rate=1e-2, warmup_steps=500, clip_norm=1.0),
         cached_features=True,
     )
 
 
-def lp_ft(
-    *,
-    learning_rate: float = 3e-5,
-    warmup_steps: int = 500,
-    probe_learning_rate: float = 1e-2,
-) -> Method:
+def lp_ft(*, probe_learning_rate: float = 1e-2) -> Method:
     """LP-FT (arXiv 2202.10054): `finetune` from the head of a `linear_probe`.
 
     The settings of CaRot's appendix A.3 (arXiv 2311.01723): half of the steps each (5 + 5 epochs),
@@ -63,10 +51,9 @@ def lp_ft(
     Deviations: those of `linear_probe`; the LP-FT paper itself takes the probe from logistic
     regression, its penalty chosen on validation (set `warm_start` to `linear_probe()` for that).
     """
-    method = finetune(learning_rate=learning_rate, warmup_steps=warmup_steps)
+    method = finetune()
     method.share_of_steps = 0.5
-    method.warm_start = linear_probe(
-        solver="gradient", learning_rate=probe_learning_rate, warmup_steps=warmup_steps
-    )
+    probe = linear_probe(solver="gradient")
+    method.warm_start = probe.scheduled(learning_rate=probe_learning_rate)
     method.warm_start.share_of_steps = 0.5
     return method

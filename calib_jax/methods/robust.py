@@ -17,13 +17,7 @@ from calib_jax.optim.optimizers import AdamW
 from calib_jax.optim.teacher import EmaTeacher, TrajectoryTeacher
 
 
-def flyp(
-    *,
-    learning_rate: float = 1e-5,
-    warmup_steps: int = 500,
-    label_smoothing: float = 0.0,
-    mask_duplicates: bool = False,
-) -> Method:
+def flyp(*, label_smoothing: float = 0.0, mask_duplicates: bool = False) -> Method:
     """FLYP (arXiv 2212.00638): fine-tune both towers with the loss they were pre-trained with.
 
     Weight decay 0.1 on every parameter, no clipping; at evaluation the head is
@@ -37,14 +31,12 @@ def flyp(
                 label_smoothing=label_smoothing, mask_duplicates=mask_duplicates
             )
         },
-        optimizer=AdamW(learning_rate=learning_rate, warmup_steps=warmup_steps),
+        optimizer=AdamW(learning_rate=1e-5, warmup_steps=500),
     )
 
 
 def carot(
     *,
-    learning_rate: float = 1e-5,
-    warmup_steps: int = 500,
     orthogonality: float = 0.2,
     squared: bool = False,
     self_distillation: float = 1.5,
@@ -68,14 +60,12 @@ def carot(
             "self_distillation": SelfDistillation(weight=self_distillation),
         },
         teacher=EmaTeacher(update_every=update_every),
-        optimizer=AdamW(learning_rate=learning_rate, warmup_steps=warmup_steps),
+        optimizer=AdamW(learning_rate=1e-5, warmup_steps=500),
     )
 
 
 def tracer(
     *,
-    learning_rate: float = 1e-5,
-    warmup_steps: int = 500,
     beta: float = 0.5,
     distillation: float = 0.9,
     feature_distillation: float = 2000.0,
@@ -89,8 +79,6 @@ def tracer(
     0.01; the parameters and all logits are float32, where the authors autocast to bfloat16.
 
     Args:
-        learning_rate: The peak of the schedule.
-        warmup_steps: Length of the linear warm-up.
         beta: Of the teacher's Beta density; lower holds on to the pre-trained model more.
         distillation: The factor of all four terms.
         feature_distillation: The further factor of FD; the authors go from 200 (RN50) to 5000
@@ -107,29 +95,29 @@ def tracer(
             "cross_distillation": CrossDistillation(weight=distillation),
         },
         teacher=TrajectoryTeacher(beta=beta),
-        optimizer=AdamW(learning_rate=learning_rate, warmup_steps=warmup_steps),
+        optimizer=AdamW(learning_rate=1e-5, warmup_steps=500),
     )
 
 
-def starft(*, learning_rate: float = 1e-5, warmup_steps: int = 500, weight: float = 0.5) -> Method:
+def starft(*, weight: float = 0.5) -> Method:
     """StarFT (arXiv 2505.13232): FLYP plus `weight KL(zero-shot || tuned)` over spurious texts.
 
     Settings of the authors' script for ImageNet. Deviations: the spurious texts are random prompts
     of the classes and the weight does not fall (see `SpuriousTexts`).
     """
-    method = flyp(learning_rate=learning_rate, warmup_steps=warmup_steps)
+    method = flyp()
     method.terms["spurious_texts"] = SpuriousTexts(weight=weight)
     return method
 
 
-def dive(*, learning_rate: float = 1e-5, warmup_steps: int = 500, weight: float = 1000.0) -> Method:
+def dive(*, weight: float = 1000.0) -> Method:
     """DiVE (arXiv 2511.09973): FLYP plus `weight (AVL + PVL)` of the difference vectors.
 
     The weight is from a reading note of the paper; the optimizer is FLYP's. Deviations: the
     vectors are those of the batch, not of CC3M, and their mean is the batch's, not a moving one
     (see `AverageVectors`).
     """
-    method = flyp(learning_rate=learning_rate, warmup_steps=warmup_steps)
+    method = flyp()
     method.terms["average_vectors"] = AverageVectors(weight=weight)
     method.terms["pairwise_vectors"] = PairwiseVectors(weight=weight)
     return method

@@ -4,6 +4,8 @@ from calib_jax.data.datasets import cifar10
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.pipeline import Augmentation, Source
 from calib_jax.evaluation.evaluate import Evaluation
+from calib_jax.methods.baselines import zero_shot
+from calib_jax.methods.probes import linear_probe
 from calib_jax.runs.experiment import Experiment, Export, Stage
 from calib_jax.training.loop import Training
 from configs.study.methods import STEPS, methods, tuning, weight_space
@@ -40,7 +42,7 @@ def get_config() -> Experiment:
                 num_steps=STEPS, batch_size=128, log_every=STEPS // 4, checkpoint_every=STEPS
             ),
         ),
-        methods=methods(),
+        methods={"zero_shot": zero_shot(), "linear_probe": linear_probe(), **methods()},
         tuning=tuning(),
         weight_space=weight_space(),
         evaluation=Evaluation(

@@ -21,7 +21,7 @@ def get_config() -> Experiment:
         name="study_pretrain",
         title="The study's small CLIP",
         model=presets.tiny(vocab_size=160, context_length=16, num_layers=4),
-        pretrain_method=flyp(learning_rate=1e-3, warmup_steps=200),
+        pretrain_method=flyp().scheduled(learning_rate=1e-3, warmup_steps=200),
         pretrain=Stage(
             sources=(
                 *cifar10.styled(cifar10.train()),

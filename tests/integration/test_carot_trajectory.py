@@ -158,10 +158,8 @@ def trajectory(golden_dir, golden):
     """Losses, last student and last teacher of the train step, by OpenAI's names."""
     model = read_model(str(golden_dir / "flyp_trajectory_init.safetensors"))
     params = {"encoder": model.params, "classifier": {}}
-    method = carot(
-        learning_rate=float(golden["lr"]),
-        warmup_steps=int(golden["warmup_steps"]),
-        update_every=UPDATE_EVERY,
+    method = carot(update_every=UPDATE_EVERY).scheduled(
+        learning_rate=float(golden["lr"]), warmup_steps=int(golden["warmup_steps"])
     )
     mesh = make_mesh(devices=jax.devices()[:1])
     tx = method.make_tx(params, num_steps=NUM_STEPS)

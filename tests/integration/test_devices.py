@@ -24,7 +24,7 @@ def train(tiny_model, tiny_batches):
     encoder, encoder_params = tiny_model
     tables, batch_of = tiny_batches
     params = {"encoder": encoder_params, "classifier": {}}
-    method = carot(learning_rate=1e-3, warmup_steps=2, update_every=2)
+    method = carot(update_every=2).scheduled(learning_rate=1e-3, warmup_steps=2)
     method.terms["smallest_singular_value"] = SmallestSingularValue(weight=0.5)
     # A key's bias has a gradient of zero, which AdamW turns from rounding into steps of up to the
     # learning rate: with this epsilon rounding stays rounding.

@@ -33,8 +33,8 @@ def exported(tiny_experiment, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("exported")
     experiment = tiny_experiment(
         methods={
-            "finetune": finetune(learning_rate=1e-3, warmup_steps=1),
-            "carot": carot(learning_rate=1e-3, warmup_steps=1, update_every=2),
+            "finetune": finetune().scheduled(learning_rate=1e-3, warmup_steps=1),
+            "carot": carot(update_every=2).scheduled(learning_rate=1e-3, warmup_steps=1),
         },
         export=Export(teacher=True, wise_ft=(0.0, 0.25)),
     )
@@ -218,7 +218,7 @@ def test_a_run_however_it_is_computed(exported, tiny_experiment, tmp_path):
     other = run(
         tiny_experiment(
             **changes,
-            methods={**untrained, "carot": carot(learning_rate=1e-3, warmup_steps=1)},
+            methods={**untrained, "carot": carot().scheduled(learning_rate=1e-3, warmup_steps=1)},
             resize="device",
             compute=Compute(dtype="bfloat16", scan=True, remat="full"),
         ),

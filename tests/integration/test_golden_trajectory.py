@@ -36,7 +36,9 @@ def trajectory(golden_dir, golden):
     config, params = model.config, model.params
     params = {"encoder": params, "classifier": {}}
     num_steps, num_examples, length = golden["tokens"].shape
-    method = flyp(learning_rate=float(golden["lr"]), warmup_steps=int(golden["warmup_steps"]))
+    method = flyp().scheduled(
+        learning_rate=float(golden["lr"]), warmup_steps=int(golden["warmup_steps"])
+    )
     assert method.optimizer.weight_decay == float(golden["weight_decay"])
     mesh = make_mesh(devices=jax.devices()[:1])
     tx = make_optimizer(

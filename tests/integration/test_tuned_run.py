@@ -39,14 +39,15 @@ ROWS = ["wise_ft", "soup", "teacher"]
 
 def probe(learning_rate):
     """The program of an LP-FT's first half."""
-    method = linear_probe(solver="gradient", learning_rate=learning_rate, warmup_steps=1)
+    method = linear_probe(solver="gradient").scheduled(learning_rate=learning_rate, warmup_steps=1)
     method.share_of_steps = 0.5
     return method
 
 
 def mean(learning_rate):
     return averaged(
-        linear_probe(solver="gradient", learning_rate=learning_rate, warmup_steps=1), decay=0.5
+        linear_probe(solver="gradient").scheduled(learning_rate=learning_rate, warmup_steps=1),
+        decay=0.5,
     )
 
 
@@ -65,7 +66,7 @@ def experiment(tiny_experiment, tiny_model, tmp_path_factory):
             "probe": probe(1e30),
             "averaged": mean(1e-4),
             "born_again": born_again(
-                lp_ft(learning_rate=1e-3, warmup_steps=1, probe_learning_rate=0.5)
+                lp_ft(probe_learning_rate=0.5).scheduled(learning_rate=1e-3, warmup_steps=1)
             ),
         },
         tuning=Tuning(

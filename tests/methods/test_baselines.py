@@ -66,8 +66,8 @@ def test_recipes_that_add_a_term_to_finetune(recipe, name, term):
     expected.terms[name] = term
     assert method == expected
     method.validate("mine", num_steps=25_030)
-    other = recipe(learning_rate=1e-3, warmup_steps=2, weight=7.0)
-    assert other.optimizer == finetune(learning_rate=1e-3, warmup_steps=2).optimizer
+    other = recipe(weight=7.0).scheduled(learning_rate=1e-3, warmup_steps=2)
+    assert other.optimizer == finetune().scheduled(learning_rate=1e-3, warmup_steps=2).optimizer
     assert other.terms[name].weight == 7.0
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from calib_jax.classifiers.linear import LinearHead
 from calib_jax.core.errors import ConfigError
-from calib_jax.methods.baselines import distilled, finetune
+from calib_jax.methods.baselines import distilled, finetune, lipsum_ft
 from calib_jax.methods.compositions import born_again
 from calib_jax.methods.method import Method
 from calib_jax.methods.probes import linear_probe, lp_ft
@@ -14,6 +14,7 @@ from calib_jax.objectives.contrastive import Contrastive
 from calib_jax.objectives.cross_entropy import CrossEntropy
 from calib_jax.objectives.distillation import SelfDistillation
 from calib_jax.objectives.spectral import SmallestSingularValue
+from calib_jax.optim.optimizers import AdamW
 from calib_jax.optim.teacher import EmaTeacher
 
 
@@ -60,7 +61,7 @@ def test_errors_of_the_parts_name_the_method():
     method = carot()
     method.teacher.update_every = 0
     assert error_of(method).startswith("mine.teacher.update_every: got 0")
-    method = carot(learning_rate=-1.0)
+    method = carot().scheduled(learning_rate=-1.0)
     assert error_of(method).startswith("mine.optimizer.learning_rate: got -1.0")
     assert error_of(carot(), num_steps=500).startswith("mine.optimizer.warmup_steps: got")
 
@@ -74,9 +75,9 @@ def test_the_steps_of_a_share(share, num_steps, expected):
 
 
 def test_the_optimizer_has_the_methods_own_steps():
-    lp_ft(warmup_steps=36).validate("mine", num_steps=74)
+    lp_ft().scheduled(warmup_steps=36).validate("mine", num_steps=74)
     message = "mine.optimizer.warmup_steps: got 37, expected fewer than the 37 training steps"
-    assert error_of(lp_ft(warmup_steps=37), num_steps=74).startswith(message)
+    assert error_of(lp_ft().scheduled(warmup_steps=37), num_steps=74).startswith(message)
 
 
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.5, float("nan")])
@@ -190,3 +191,37 @@ def test_a_batch_that_leaves_a_term_nothing_to_do():
         method.validate_sizes(batch_size=512, embed_dim=512)
     method.terms["smallest"] = SmallestSingularValue(of="projection")
     method.validate_sizes(batch_size=512, embed_dim=512)
+
+
+def test_scheduled_changes_the_schedule_alone():
+    of = lipsum_ft()
+    method = of.scheduled(learning_rate=1e-3, warmup_steps=2)
+    assert method.optimizer == AdamW(learning_rate=1e-3, weight_decay=0.0, warmup_steps=2)
+    assert dataclasses.replace(method, optimizer=of.optimizer) == of
+    assert of.scheduled(learning_rate=1e-3).optimizer.warmup_steps == 5000
+    assert of.scheduled(warmup_steps=2).optimizer.learning_rate == 1e-5
+    assert of.scheduled(warmup_steps=0, learning_rate=0.0).optimizer == AdamW(
+        learning_rate=0.0, weight_decay=0.0, warmup_steps=0
+    )
+    method.terms["random_text"].weight = 9.0
+    assert of == lipsum_ft()
+
+
+def test_scheduled_reaches_the_trainings_before():
+    """An earlier fit by the same recipe takes both, a warm start's head keeps its own rate."""
+    of = lp_ft(probe_learning_rate=0.5)
+    method = of.scheduled(learning_rate=1e-3, warmup_steps=2)
+    assert method.warm_start == of.warm_start.scheduled(warmup_steps=2)
+    assert method.warm_start.optimizer.learning_rate == 0.5
+    again = born_again(of).scheduled(learning_rate=1e-3, warmup_steps=2)
+    assert again == born_again(method)
+
+
+def test_scheduled_leaves_a_logistic_regression_as_it_is():
+    for name in ("warm_start", "taught_by"):
+        method = dataclasses.replace(finetune(), **{name: linear_probe()})
+        moved = method.scheduled(learning_rate=1e-3, warmup_steps=2)
+        assert getattr(moved, name) == linear_probe()
+    message = r"^scheduled: got a method whose optimizer is LogisticRegression, expected AdamW"
+    with pytest.raises(ConfigError, match=message):
+        linear_probe().scheduled(learning_rate=1.0)

@@ -44,9 +44,9 @@ def test_lp_ft_is_half_a_probe_and_half_a_finetune():
 
 
 def test_lp_ft_takes_other_rates():
-    method = lp_ft(learning_rate=1e-4, warmup_steps=3, probe_learning_rate=1e-3)
-    assert method.optimizer == finetune(learning_rate=1e-4, warmup_steps=3).optimizer
-    probe = linear_probe(solver="gradient", learning_rate=1e-3, warmup_steps=3)
+    method = lp_ft(probe_learning_rate=1e-3).scheduled(learning_rate=1e-4, warmup_steps=3)
+    assert method.optimizer == finetune().scheduled(learning_rate=1e-4, warmup_steps=3).optimizer
+    probe = linear_probe(solver="gradient").scheduled(learning_rate=1e-3, warmup_steps=3)
     assert method.warm_start.optimizer == probe.optimizer
 
 

@@ -65,8 +65,8 @@ def test_recipes_that_add_terms_to_flyp(recipe, terms):
     assert method == expected
     method.validate("mine", num_steps=25_030)
     assert method.needs() >= {"pretrained", "captions"}
-    other = recipe(learning_rate=1e-3, warmup_steps=2, weight=7.0)
-    assert other.optimizer == flyp(learning_rate=1e-3, warmup_steps=2).optimizer
+    other = recipe(weight=7.0).scheduled(learning_rate=1e-3, warmup_steps=2)
+    assert other.optimizer == flyp().scheduled(learning_rate=1e-3, warmup_steps=2).optimizer
     assert {other.terms[name].weight for name in terms} == {7.0}
 
 
@@ -88,13 +88,8 @@ def test_carot_has_the_weights_of_the_authors():
 
 def test_arguments_reach_their_fields():
     method = carot(
-        learning_rate=1e-3,
-        warmup_steps=2,
-        orthogonality=0.3,
-        squared=True,
-        self_distillation=0.7,
-        update_every=5,
-    )
+        orthogonality=0.3, squared=True, self_distillation=0.7, update_every=5
+    ).scheduled(learning_rate=1e-3, warmup_steps=2)
     assert method.optimizer.learning_rate == 1e-3
     assert method.optimizer.warmup_steps == 2
     assert method.terms["orthogonality"] == OrthogonalProjection(weight=0.3, squared=True)
@@ -119,12 +114,8 @@ def test_tracer_has_the_weights_of_the_authors():
 
 
 def test_arguments_of_tracer_reach_their_fields():
-    method = tracer(
-        learning_rate=1e-3,
-        warmup_steps=2,
-        beta=0.2,
-        distillation=0.5,
-        feature_distillation=200.0,
+    method = tracer(beta=0.2, distillation=0.5, feature_distillation=200.0).scheduled(
+        learning_rate=1e-3, warmup_steps=2
     )
     assert method.optimizer.learning_rate == 1e-3
     assert method.optimizer.warmup_steps == 2

@@ -15,7 +15,7 @@ def test_the_example_is_a_method_in_ten_lines(views_of):
         code = re.search(rf"<!-- {mark} -->\n```python\n(.*?)```", page, re.DOTALL)[1]
         assert len([line for line in code.splitlines() if line.strip()]) <= most
         exec(compile(code, str(PAGE), "exec"), names)
-    method = names["small_features"](learning_rate=1e-3, warmup_steps=1)
+    method = names["small_features"]().scheduled(learning_rate=1e-3, warmup_steps=1)
     method.validate("methods.mine", num_steps=10)
     assert list(method.terms) == ["contrastive", "small_features"]
     features = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)

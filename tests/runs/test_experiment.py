@@ -40,8 +40,8 @@ def test_captions_without_templates_are_the_bare_names():
 
 
 def test_a_method_of_several_trainings_has_as_many_phases(tiny_experiment):
-    of = finetune(warmup_steps=1)
-    methods = {"lp_ft": lp_ft(warmup_steps=1), "again": born_again(of)}
+    of = finetune().scheduled(warmup_steps=1)
+    methods = {"lp_ft": lp_ft().scheduled(warmup_steps=1), "again": born_again(of)}
     trials = {"again": {"slow": born_again(of), "once": of}}
     experiment = tiny_experiment(methods=methods, tuning=Tuning(trials=trials))
     experiment.validate()
@@ -65,7 +65,7 @@ def test_a_method_of_several_trainings_has_as_many_phases(tiny_experiment):
         ({"cache_dir": "~nobodyx/c"}, r"cache_dir: got '~nobodyx/c', expected the home folder"),
         ({"pretrain": None}, r"pretrained: got an empty name and no pretrain stage"),
         (
-            {"methods": {"carot": carot(warmup_steps=6)}},
+            {"methods": {"carot": carot().scheduled(warmup_steps=6)}},
             r"methods.carot.optimizer.warmup_steps: got 6, expected fewer than the 6 training",
         ),
     ],
@@ -107,7 +107,7 @@ def test_exports_that_nothing_could_give(tiny_experiment):
     with pytest.raises(ConfigError, match=r"export.wise_ft: got \(0.5,\), but no method is train"):
         experiment.validate()
     experiment = tiny_experiment(
-        methods={"flyp": flyp(warmup_steps=1)}, export=Export(teacher=True)
+        methods={"flyp": flyp().scheduled(warmup_steps=1)}, export=Export(teacher=True)
     )
     with pytest.raises(ConfigError, match=r"export.teacher: got true, but no method has a teacher"):
         experiment.validate()
@@ -140,7 +140,7 @@ def test_mistakes_about_the_model(tiny_experiment, changes, message):
 
 
 def test_contexts_are_templates(tiny_experiment):
-    methods = {"car_ft": car_ft(warmup_steps=1)}
+    methods = {"car_ft": car_ft().scheduled(warmup_steps=1)}
     experiment = tiny_experiment(methods=methods)
     message = r"evaluation.templates: got 1, but methods.car_ft compares the templates"
     with pytest.raises(ConfigError, match=message):
@@ -194,7 +194,12 @@ def test_augmentation_and_lengths_are_checked(tiny_experiment):
             r"trials: got 1 for finetune and 2 for carot, expected as many for each\. Add trials",
         ),
         (
-            {"carot": {"low": carot(warmup_steps=1), "high": carot(warmup_steps=6)}},
+            {
+                "carot": {
+                    "low": carot().scheduled(warmup_steps=1),
+                    "high": carot().scheduled(warmup_steps=6),
+                }
+            },
             r"trials\.carot\.high\.optimizer\.warmup_steps: got 6, expected fewer than the 6 train",
         ),
     ],
@@ -210,9 +215,13 @@ def test_mistakes_about_the_tuning(tiny_experiment, trials, message):
 def test_equal_budgets_for_some_of_the_methods(tiny_experiment):
     trials = {
         "finetune": {
-            f"{rate:g}": finetune(learning_rate=rate, warmup_steps=1) for rate in (0.1, 0.2)
+            f"{rate:g}": finetune().scheduled(learning_rate=rate, warmup_steps=1)
+            for rate in (0.1, 0.2)
         },
-        "carot": {f"{rate:g}": carot(learning_rate=rate, warmup_steps=1) for rate in (0.3, 0.4)},
+        "carot": {
+            f"{rate:g}": carot().scheduled(learning_rate=rate, warmup_steps=1)
+            for rate in (0.3, 0.4)
+        },
     }
     experiment = tiny_experiment(tuning=Tuning(trials=trials))
     experiment.methods |= {name: next(iter(made.values())) for name, made in trials.items()}
@@ -266,7 +275,7 @@ def test_captions_are_for_the_terms_that_need_them(tiny_experiment):
     )
     with pytest.raises(ConfigError, match=message):
         experiment.validate()
-    experiment.methods = {"finetune": finetune(warmup_steps=1), "probe": linear_probe()}
+    experiment.methods = {"finetune": finetune().scheduled(warmup_steps=1), "probe": linear_probe()}
     experiment.validate()
 
 
@@ -280,7 +289,7 @@ def test_sources_are_checked(tiny_experiment):
 
 
 def test_cached_features_are_of_the_images_as_they_are(tiny_experiment):
-    experiment = tiny_experiment(methods={"lp_ft": lp_ft(warmup_steps=1)})
+    experiment = tiny_experiment(methods={"lp_ft": lp_ft().scheduled(warmup_steps=1)})
     source = experiment.finetune.sources[0]
     styled = Source(split=source.split, templates=(), style=lambda pixels, rng: pixels)
     experiment.finetune.sources = (source, styled)
@@ -290,28 +299,31 @@ def test_cached_features_are_of_the_images_as_they_are(tiny_experiment):
     )
     with pytest.raises(ConfigError, match=message):
         experiment.validate()
-    experiment.methods = {"finetune": finetune(warmup_steps=1)}
+    experiment.methods = {"finetune": finetune().scheduled(warmup_steps=1)}
     experiment.validate()
 
 
 def test_spurious_texts_are_of_several_templates(tiny_experiment):
-    experiment = tiny_experiment(methods={"starft": starft(warmup_steps=1)})
+    experiment = tiny_experiment(methods={"starft": starft().scheduled(warmup_steps=1)})
     message = r"^evaluation\.templates: got 1, but methods\.starft compares the templates of the pr"
     with pytest.raises(ConfigError, match=message):
         experiment.validate()
 
 
 def test_no_two_trainings_share_their_checkpoints(tiny_experiment):
-    trials = Tuning(trials={"flyp": {"low": flyp(warmup_steps=1)}})
-    methods = {"flyp": flyp(warmup_steps=1), "flyp.low": flyp(warmup_steps=1)}
+    trials = Tuning(trials={"flyp": {"low": flyp().scheduled(warmup_steps=1)}})
+    methods = {
+        "flyp": flyp().scheduled(warmup_steps=1),
+        "flyp.low": flyp().scheduled(warmup_steps=1),
+    }
     message = r"^methods: two trainings would be called 'flyp.low' and share checkpoints. Rename"
     with pytest.raises(ConfigError, match=message):
         tiny_experiment(methods=methods, tuning=trials).validate()
 
 
 def test_a_tuned_method_is_one_of_its_trials(tiny_experiment):
-    trials = Tuning(trials={"flyp": {"low": flyp(warmup_steps=1)}})
-    methods = {"flyp": flyp(warmup_steps=1, label_smoothing=0.1)}
+    trials = Tuning(trials={"flyp": {"low": flyp().scheduled(warmup_steps=1)}})
+    methods = {"flyp": flyp(label_smoothing=0.1).scheduled(warmup_steps=1)}
     message = r"^methods.flyp: it is none of the trials of tuning.trials.flyp, of which one will"
     with pytest.raises(ConfigError, match=message):
         tiny_experiment(methods=methods, tuning=trials).validate()

@@ -176,7 +176,9 @@ def rows_of(workdir, phase):
 @pytest.fixture(scope="module")
 def straight(from_pretrained, tmp_path_factory):
     """The workdir of an uninterrupted CaRot run, and its experiment."""
-    experiment = from_pretrained(methods={"carot": carot(learning_rate=1e-3, warmup_steps=1)})
+    experiment = from_pretrained(
+        methods={"carot": carot().scheduled(learning_rate=1e-3, warmup_steps=1)}
+    )
     workdir = tmp_path_factory.mktemp("straight")
     run(experiment, workdir)
     return experiment, workdir
@@ -210,7 +212,9 @@ def test_a_stopped_pretraining_goes_on(finished, tiny_experiment, tmp_path, monk
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(from_pretrained, tmp_path, monkeypatch):
-    experiment = from_pretrained(methods={"flyp": flyp(learning_rate=1e-3, warmup_steps=1)})
+    experiment = from_pretrained(
+        methods={"flyp": flyp().scheduled(learning_rate=1e-3, warmup_steps=1)}
+    )
     original = loop.make_train_step
 
     def poisoned(*args, **kwargs):
@@ -236,7 +240,9 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(from_pretrained, tmp_path,
 @pytest.mark.parametrize("log_every", [1, 2])
 def test_a_real_nan_is_found(from_pretrained, tmp_path, log_every):
     """Learning rate 1e30: the weights overflow, and the step after says so."""
-    experiment = from_pretrained(methods={"flyp": flyp(learning_rate=1e30, warmup_steps=1)})
+    experiment = from_pretrained(
+        methods={"flyp": flyp().scheduled(learning_rate=1e30, warmup_steps=1)}
+    )
     experiment.finetune.training.log_every = log_every
     with pytest.raises(TrainingError, match=r"flyp: \w+ is (nan|inf) at step [12] \(terms/"):
         run(experiment, tmp_path)
@@ -414,7 +420,8 @@ def test_a_corrupt_training_image_stops_the_run(from_pretrained, tiny_data, tmp_
     content[content.index(b"\x89PNG") + 200] ^= 1
     records.write_bytes(bytes(content))
     experiment = from_pretrained(
-        data_dir=str(data_dir), methods={"flyp": flyp(learning_rate=1e-3, warmup_steps=1)}
+        data_dir=str(data_dir),
+        methods={"flyp": flyp().scheduled(learning_rate=1e-3, warmup_steps=1)},
     )
     with pytest.raises(DataError, match=r"data set tiny_colours\[train\], record 0: "):
         run(experiment, tmp_path / "run")

@@ -205,7 +205,7 @@ def test_a_pretraining_that_breaks_down_is_no_trials_fault(tuned, tmp_path, monk
 
 
 def test_a_metric_that_nobody_knows_is_found_first(tiny_experiment, tmp_path):
-    tuning = Tuning(trials={"finetune": {"only": finetune(warmup_steps=1)}})
+    tuning = Tuning(trials={"finetune": {"only": finetune().scheduled(warmup_steps=1)}})
     tuning.metric = "nil"  # past the constructor's run-time check, as a user would
     message = r"config.tuning.metric: got 'nil' of type str, expected 'nll' or 'brier' or 'ece_15'"
     with pytest.raises(ConfigError, match=message):

@@ -13,12 +13,12 @@ from calib_jax.weight_space.rows import WiseFT
 TUNING = Tuning(
     trials={
         "finetune": {
-            "0.1": finetune(learning_rate=0.1, warmup_steps=1),
-            "0.2": finetune(learning_rate=0.2, warmup_steps=1),
+            "0.1": finetune().scheduled(learning_rate=0.1, warmup_steps=1),
+            "0.2": finetune().scheduled(learning_rate=0.2, warmup_steps=1),
         },
         "flyp": {
-            "0.1": flyp(learning_rate=0.1, warmup_steps=1),
-            "0.2": flyp(learning_rate=0.2, warmup_steps=1),
+            "0.1": flyp().scheduled(learning_rate=0.1, warmup_steps=1),
+            "0.2": flyp().scheduled(learning_rate=0.2, warmup_steps=1),
         },
     }
 )

@@ -72,7 +72,7 @@ def test_a_method_without_terms_is_not_trained(fit_tiny, tmp_path, tiny_model):
 
 
 def test_rows_are_means_since_the_last_row(fit_tiny, tmp_path):
-    method = flyp(learning_rate=1e-3, warmup_steps=1)
+    method = flyp().scheduled(learning_rate=1e-3, warmup_steps=1)
     one = fit_tiny(method, Training(num_steps=4, batch_size=16, log_every=1), name="one")
     two = fit_tiny(method, Training(num_steps=4, batch_size=16, log_every=2), name="two")
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -1,22 +1,17 @@
-"""This library's own composition of the field's parts."""
+"""This library's own method: FLYP, held by the softened pre-trained model."""
 
 from calib_jax.methods.method import Method
 from calib_jax.methods.robust import flyp
 from calib_jax.objectives.distillation import StaticDistillation
 
 
-def ours(
-    *,
-    learning_rate: float = 1e-5,
-    warmup_steps: int = 500,
-    weight: float = 0.5,
-    temperature: float = 1.5,
-) -> Method:
+def softened_distillation(*, weight: float = 0.5, temperature: float = 1.5) -> Method:
     """FLYP (arXiv 2212.00638), distilled from the softened pre-trained model.
 
-    `contrastive + weight L_SD(softmax(pre-trained logits / temperature))`: the contrastive loss of
+    This library's own composition of the field's parts, in no paper:
+    `contrastive + weight L_SD(softmax(pre-trained logits / temperature))`. The contrastive loss of
     tuning captions pulls together what they call by one name, whatever it looks like, and unlearns
-    the styles that the tuning images lack; the pre-trained model's own similarities of the same
+    the styles that the tuning images lack. The pre-trained model's own similarities of the same
     pairs hold against that. An EMA teacher (CaRot, TRACER) cannot: it forgets with its student. A
     pre-trained model that is sure of itself under shift hands that down too, hence the
     temperature: its order of the pairs is kept, less of its confidence.
@@ -25,11 +20,9 @@ def ours(
     (`configs/study/development.py`).
 
     Args:
-        learning_rate: The peak of the schedule.
-        warmup_steps: Length of the linear warm-up.
         weight: Of the distillation.
         temperature: Divides the pre-trained model's logits.
     """
-    method = flyp(learning_rate=learning_rate, warmup_steps=warmup_steps)
+    method = flyp()
     method.terms["static_distillation"] = StaticDistillation(weight=weight, temperature=temperature)
     return method
