@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.trees import path_name
+from calib_jax.core.types import Batch
 
 DATA_AXIS = "data"
 FSDP_AXIS = "fsdp"
@@ -51,6 +53,13 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batched(mesh: Mesh) -> NamedSharding:
     """The first dimension is split over all devices."""
     return NamedSharding(mesh, PartitionSpec((DATA_AXIS, FSDP_AXIS)))
+
+
+def to_devices(batch: Batch, mesh: Mesh) -> Batch:
+    """The global batch, made of every process's share."""
+    return jax.tree.map(
+        lambda leaf: jax.make_array_from_process_local_data(batched(mesh), np.asarray(leaf)), batch
+    )
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, *, field: str) -> None:

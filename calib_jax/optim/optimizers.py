@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.trees import trainable_mask
@@ -58,33 +59,59 @@ class AdamW:
                 f"{num_steps} training steps. Lower it or train longer."
             )
 
-    def schedule(self, num_steps: int) -> optax.Schedule:
-        """The learning rate at each step (the count of updates applied so far)."""
-
-        def learning_rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
-            warm = (step + 1) / max(self.warmup_steps, 1)
-            done = (step - self.warmup_steps) / max(num_steps - self.warmup_steps, 1)
-            cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-            factor = jnp.where(jnp.asarray(step) < self.warmup_steps, warm, cosine)
-            return (self.learning_rate * factor).astype(jnp.float32)
-
-        return learning_rate
+    def schedule(self, num_steps: int) -> "Schedule":
+        """The learning rates of a training of `num_steps`, before its first update."""
+        return Schedule(
+            step=np.int32(0),
+            peak=np.float32(self.learning_rate),
+            warmup_steps=np.int32(self.warmup_steps),
+            num_steps=np.int32(num_steps),
+        )
 
 
-class PeakState(NamedTuple):
-    """The peak of the schedule, in the state: one compiled step serves every learning rate."""
+class Schedule(NamedTuple):
+    """Linear warm-up to a peak, then half a cosine to zero.
 
-    learning_rate: Float[Array, ""]
+    It lies in the optimizer's state: one compiled step serves every peak and every length.
+
+    Attributes:
+        step: The number of updates applied so far.
+        peak: The largest learning rate.
+        warmup_steps: Length of the warm-up.
+        num_steps: Of the training.
+    """
+
+    step: Any
+    peak: Any
+    warmup_steps: Any
+    num_steps: Any
+
+    def learning_rate(self) -> Float[Array, ""]:
+        """The rate of the next update."""
+        warm = (self.step + 1) / jnp.maximum(self.warmup_steps, 1)
+        done = (self.step - self.warmup_steps) / jnp.maximum(self.num_steps - self.warmup_steps, 1)
+        cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+        factor = jnp.where(self.step < self.warmup_steps, warm, cosine)
+        return (self.peak * factor).astype(jnp.float32)
 
 
-def _times(learning_rate: float) -> optax.GradientTransformation:
-    def init(params: Any) -> PeakState:
-        return PeakState(jnp.float32(learning_rate))
+def _descend(schedule: Schedule) -> optax.GradientTransformation:
+    """Minus the learning rate times the updates; the state is the schedule."""
 
-    def update(updates: Any, state: PeakState, params: Any = None) -> tuple[Any, PeakState]:
-        return jax.tree.map(lambda u: u * state.learning_rate.astype(u.dtype), updates), state
+    def init(params: Any) -> Schedule:
+        return schedule
+
+    def update(updates: Any, state: Schedule, params: Any = None) -> tuple[Any, Schedule]:
+        rate = -state.learning_rate()
+        scaled = jax.tree.map(lambda u: u * rate.astype(u.dtype), updates)
+        return scaled, state._replace(step=state.step + 1)
 
     return optax.GradientTransformation(init, update)
+
+
+def schedule_of(opt_state: Any) -> Schedule:
+    """The schedule in the state of a chain that `make_optimizer` made."""
+    return next(part for part in opt_state if isinstance(part, Schedule))
 
 
 def make_optimizer(
@@ -95,7 +122,7 @@ def make_optimizer(
     trainable: Sequence[str],
     teacher: Teacher | None,
 ) -> optax.GradientTransformation:
-    """The chain: frozen leaves held still, clip, AdamW, its peak learning rate, teacher last.
+    """The chain: frozen leaves held still, clip, AdamW, its learning rate, teacher last.
 
     Args:
         optimizer: Its settings.
@@ -114,16 +141,13 @@ def make_optimizer(
         optax.masked(optax.set_to_zero(), frozen),
         optax.clip_by_global_norm(optimizer.clip_norm) if optimizer.clip_norm else optax.identity(),
         optax.masked(
-            optax.adamw(
-                dataclasses.replace(optimizer, learning_rate=1.0).schedule(num_steps),
-                b1=optimizer.b1,
-                b2=optimizer.b2,
-                eps=optimizer.epsilon,
-                weight_decay=optimizer.weight_decay,
+            optax.chain(
+                optax.scale_by_adam(b1=optimizer.b1, b2=optimizer.b2, eps=optimizer.epsilon),
+                optax.add_decayed_weights(optimizer.weight_decay),
             ),
             mask,
         ),
-        _times(optimizer.learning_rate),
+        _descend(optimizer.schedule(num_steps)),
     ]
     if teacher is not None:
         transforms.append(teacher.transform(num_steps))

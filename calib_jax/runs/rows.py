@@ -23,7 +23,8 @@ from calib_jax.runs.export import Export
 from calib_jax.runs.identity import Identity
 from calib_jax.runs.trainer import Trainer
 from calib_jax.runs.workdir import read_json, write_json
-from calib_jax.training.loop import Fitted, initial_params
+from calib_jax.training.loop import Fitted
+from calib_jax.training.start import initial_params
 from calib_jax.weight_space.curves import curve
 from calib_jax.weight_space.rows import Combination, Fit
 

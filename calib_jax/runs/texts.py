@@ -35,7 +35,7 @@ from calib_jax.models.encoder import Encoder
 from calib_jax.models.weights.load import Checkpoint, read_model
 from calib_jax.objectives.views import Tables
 from calib_jax.runs.experiment import FINETUNE, PRETRAIN, Experiment, Stage
-from calib_jax.training.loop import initial_params
+from calib_jax.training.start import initial_params
 
 
 @dataclasses.dataclass(frozen=True)

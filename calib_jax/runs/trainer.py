@@ -23,7 +23,9 @@ from calib_jax.runs.splits import Splits
 from calib_jax.runs.texts import Texts
 from calib_jax.runs.workdir import Workdir, write_json
 from calib_jax.training.history import History
-from calib_jax.training.loop import BatchIterator, Fitted, Logbook, fit, initial_params
+from calib_jax.training.logbook import Logbook
+from calib_jax.training.loop import BatchIterator, Fitted, fit
+from calib_jax.training.start import initial_params
 
 
 @dataclasses.dataclass

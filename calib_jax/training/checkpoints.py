@@ -6,6 +6,7 @@ array's checksum is stored beside it and compared after the restore.
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import logging
 import pathlib
@@ -14,34 +15,34 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Array, UInt32
+from jax.experimental import multihost_utils
+from jaxtyping import Array, UInt8
 
 from calib_jax.core.errors import CheckpointError
 from calib_jax.core.trees import leaf_names
 
-_WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}
-
-
-def _checksum(leaf: Array) -> UInt32[Array, ""]:
-    """`sum_i (2 i + 1) word_i mod 2^32`: any single changed word changes it, on any sharding."""
-    if leaf.dtype == jnp.bool_:
-        leaf = leaf.astype(jnp.uint8)
-    words = jax.lax.bitcast_convert_type(leaf, _WORDS[leaf.dtype.itemsize]).astype(jnp.uint32)
-    index = jnp.arange(words.size, dtype=jnp.uint32).reshape(words.shape)
-    return jnp.sum(words * (2 * index + 1), dtype=jnp.uint32)
-
-
-@jax.jit
-def _checksums(leaves: list[Array]) -> list[UInt32[Array, ""]]:
-    return [_checksum(leaf) for leaf in leaves]
+FORMAT = 2
+"""Of the state and its checksums; 1 had sums made by a compiled program, and another optimizer."""
 
 
 def checksums(tree: Any) -> dict[str, int]:
-    """A 32-bit checksum of every array of a tree, by its name; the same for every sharding."""
-    values = jax.device_get(_checksums(jax.tree.leaves(tree)))
-    return {name: int(value) for name, value in zip(leaf_names(tree), values, strict=True)}
+    """The CRC-32 of every array of a tree, by its name; the same for every sharding."""
+    # On the host: a program for it would take longer to compile than a small model to train. In
+    # threads, which the CRC's loop lets run at once.
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        sums = [pool.submit(zlib.crc32, _host_bytes(leaf)) for leaf in jax.tree.leaves(tree)]
+    return {name: each.result() for name, each in zip(leaf_names(tree), sums, strict=True)}
+
+
+def _host_bytes(leaf: Array) -> UInt8[np.ndarray, " n"]:
+    """The whole array, also where each process has a part of it."""
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+        values = np.asarray(leaf)
+    else:
+        values = multihost_utils.process_allgather(leaf, tiled=True)
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
 
 
 def _crc32(value: Any) -> int:
@@ -96,6 +97,7 @@ class Checkpoints:
             CheckpointError: Orbax did not take it, because the step exists already.
         """
         meta = {
+            "format": FORMAT,
             "iterator": iterator,
             "iterator_crc32": _crc32(iterator),
             "config": self._config,
@@ -122,20 +124,27 @@ class Checkpoints:
             target: Shapes, dtypes and shardings of the state.
 
         Raises:
-            CheckpointError: The checkpoint cannot be read, or an array differs from its checksum.
+            CheckpointError: The checkpoint cannot be read, is of another version's format, or an
+                array differs from its checksum.
         """
         where = self.directory / str(step)
         advice = f"Delete {where} to go on from the checkpoint before it."
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target), meta=ocp.args.JsonRestore()
-                ),
-            )
-            damaged = _differences(restored.state, restored.meta)
-            iterator = restored.meta["iterator"]
-        except jax.errors.JaxRuntimeError:  # such as no memory: the files may be sound
+            meta = self._manager.restore(
+                step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+            ).meta
+            if meta.get("format", 1) != FORMAT:
+                raise CheckpointError(
+                    f"checkpoint {where}: got format {meta.get('format', 1)}, expected {FORMAT}: "
+                    "another version of calib_jax wrote it. Go on with that version, or train "
+                    "anew in another workdir."
+                )
+            state = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
+            ).state
+            damaged = _differences(state, meta)
+            iterator = meta["iterator"]
+        except (CheckpointError, jax.errors.JaxRuntimeError):  # the latter: such as no memory
             raise
         except Exception as error:
             # Any: on damaged metadata Orbax fails in whichever line meets it, assertions included.
@@ -148,7 +157,7 @@ class Checkpoints:
                 f"checkpoint {where}: {len(damaged)} of its arrays differ from their checksums, "
                 f"first {damaged[0]!r}: the files are damaged. {advice}"
             )
-        return restored.state, iterator
+        return state, iterator
 
     def close(self) -> None:
         """Waits for the writer; its errors surface here."""

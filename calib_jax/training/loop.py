@@ -2,28 +2,25 @@
 
 import contextlib
 import dataclasses
-import math
-import pathlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from calib_jax.core import rngs
-from calib_jax.core.errors import ConfigError, TrainingError
-from calib_jax.core.sharding import batched, check_batch_size
+from calib_jax.core.errors import ConfigError
+from calib_jax.core.sharding import check_batch_size, to_devices
 from calib_jax.core.types import Batch, Params
 from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
-from calib_jax.objectives.views import Start, Tables, context_embeddings
+from calib_jax.objectives.views import Tables
 from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.checkpoints import Checkpoints
-from calib_jax.training.history import History
-from calib_jax.training.state import TrainState, abstract_state, create_state
+from calib_jax.training.logbook import Logbook, summary
+from calib_jax.training.start import held_start, starting_state
+from calib_jax.training.state import TrainState
 from calib_jax.training.step import Metrics, make_train_step
 
 
@@ -69,37 +66,6 @@ class BatchIterator(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Logbook:
-    """Where one training keeps its files.
-
-    Attributes:
-        name: The phase, in the history and on the progress bar.
-        seed: For the history.
-        directory: Of the checkpoints.
-        config: Of the run, for the checkpoints.
-        history: Gets a row every `log_every` steps.
-    """
-
-    name: str
-    seed: int
-    directory: pathlib.Path
-    config: Mapping[str, Any]
-    history: History
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Appends a row; scalars of any kind become floats."""
-        values = {
-            key: value if isinstance(value, (int, dict)) else float(value)
-            for key, value in row.items()
-        }
-        self.history.append({"phase": self.name, "seed": self.seed, **values})
-
-    def rewind(self, step: int) -> None:
-        """Drops the rows after a step, which is about to be trained again."""
-        self.history.rewind(self.name, self.seed, step)
-
-
-@dataclasses.dataclass(frozen=True)
 class Fitted:
     """A trained method.
 
@@ -119,32 +85,6 @@ class Fitted:
     num_steps: int = 0
     train_seconds: float = 0.0
     chosen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def initial_params(
-    method: Method, encoder: Encoder, encoder_params: Params, tables: Tables, seed: int
-) -> Params:
-    """The parameters that a method starts from."""
-    key = rngs.key(seed, 0, "classifier")
-    classifier = method.classifier.init(key, encoder, encoder_params, tables.class_tokens)
-    return {"encoder": encoder_params, "classifier": classifier}
-
-
-def held_start(method: Method, encoder: Encoder, params: Params, tables: Tables) -> Start | None:
-    """What the terms of a method need to know of the model that its training starts from."""
-    needs = method.needs()
-    if not needs & {"pretrained", "contexts"}:
-        return None
-    if "contexts" not in needs:
-        return Start(params)
-    return Start(params, context_embeddings(encoder, params["encoder"], tables.class_tokens))
-
-
-def to_devices(batch: Batch, mesh: Mesh) -> Batch:
-    """The global batch, made of every process's share."""
-    return jax.tree.map(
-        lambda leaf: jax.make_array_from_process_local_data(batched(mesh), np.asarray(leaf)), batch
-    )
 
 
 def fit(
@@ -183,62 +123,30 @@ def fit(
     if not method.terms:
         return Fitted(start=params, params=params)
     tx = method.make_tx(params, num_steps=training.num_steps)
-    start = time.monotonic()
+    began = time.monotonic()
     with contextlib.closing(Checkpoints(logbook.directory, config=logbook.config)) as checkpoints:
-        state, position = _start(checkpoints, params, tx, mesh, logbook)
+        state, position = starting_state(checkpoints, params, tx, mesh)
+        logbook.rewind(int(state.step))
         if int(state.step) < training.num_steps:
             held = held_start(method, encoder, origin or params, tables)
             step = make_train_step(
                 encoder, method, tx, mesh=mesh, state=state, start=held, seed=logbook.seed
             )
-            log = _logger(logbook, method.adamw().schedule(training.num_steps), probe)
+            batches = make_batches()
+            if position is not None:
+                batches.set_state(position)
             state = _train(
                 state,
-                _opened(make_batches, position),
-                lambda state, batch: step(state, batch, tables),
-                name=logbook.name,
+                batches,
+                lambda state, batch: step(state, to_devices(batch, mesh), tables),
                 training=training,
-                mesh=mesh,
                 checkpoints=checkpoints,
-                log=log,
+                logbook=logbook,
+                probe=probe,
             )
     teacher = teacher_params(state.opt_state)
     kept = teacher if method.keeps == "teacher" else state.params
-    return Fitted(params, kept, teacher, training.num_steps, time.monotonic() - start)
-
-
-def _logger(
-    logbook: Logbook,
-    schedule: Callable[[int], Any],
-    probe: Callable[[Params], Mapping[str, float]],
-) -> Callable[[dict[str, Any], Params], None]:
-    def log(row: dict[str, Any], params: Params) -> None:
-        logbook.write({**row, "learning_rate": schedule(row["step"] - 1), **probe(params)})
-
-    return log
-
-
-def _opened(
-    make_batches: Callable[[], BatchIterator], position: dict[str, Any] | None
-) -> BatchIterator:
-    batches = make_batches()
-    if position is not None:
-        batches.set_state(position)
-    return batches
-
-
-def _start(
-    checkpoints: Checkpoints, params: Params, tx: Any, mesh: Mesh, logbook: Logbook
-) -> tuple[TrainState, dict[str, Any] | None]:
-    """The newest state and position, or the first; the history ends where they do."""
-    latest = checkpoints.latest_step()
-    found: tuple[TrainState, dict[str, Any] | None] = (
-        (create_state(params, tx, mesh), None)
-        if latest is None
-        else checkpoints.restore(latest, abstract_state(params, tx, mesh))
-    )
-    logbook.rewind(latest or 0)
-    return found
+    return Fitted(params, kept, teacher, training.num_steps, time.monotonic() - began)
 
 
 def _train(
@@ -246,47 +154,29 @@ def _train(
     batches: BatchIterator,
     step_function: Callable[[TrainState, Batch], tuple[TrainState, Metrics]],
     *,
-    name: str,
     training: Training,
-    mesh: Mesh,
     checkpoints: Checkpoints,
-    log: Callable[[dict[str, Any], Params], None],
+    logbook: Logbook,
+    probe: Callable[[Params], Mapping[str, float]],
 ) -> TrainState:
     first, last = int(state.step), training.num_steps
     pending: list[Metrics] = []
     since = time.monotonic()
-    with tqdm(total=last, initial=first, desc=name, unit="step", mininterval=0.5) as bar:
+    with tqdm(total=last, initial=first, desc=logbook.name, unit="step", mininterval=0.5) as bar:
         for step in range(first + 1, last + 1):
-            state, metrics = step_function(state, to_devices(next(batches), mesh))
+            state, metrics = step_function(state, next(batches))
             pending.append(metrics)
             is_due = step % training.checkpoint_every == 0 or step == last
             if is_due or step % training.log_every == 0:
                 # Metrics are fetched here and not every step: the device never waits for the host,
                 # and no checkpoint is written before all its steps are known to be finite.
-                row = _summary(jax.device_get(pending), step, name)
+                row = summary(jax.device_get(pending), last=step, name=logbook.name)
                 elapsed = time.monotonic() - since
                 row["examples_per_second"] = len(pending) * training.batch_size / elapsed
                 bar.update(len(pending))
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
-                log(row, state.params)
+                logbook.write({**row, **probe(state.params)})
                 pending, since = [], time.monotonic()
             if is_due:
                 checkpoints.save(step, state, batches.get_state())
     return state
-
-
-def _summary(pending: list[Mapping[str, np.ndarray]], step: int, name: str) -> dict[str, Any]:
-    """The means over the steps since the last row, after a look at each for NaN and infinity."""
-    for number, metrics in enumerate(pending, start=step - len(pending) + 1):
-        for key in ("loss", "gradient_norm", "parameter_norm"):
-            if not math.isfinite(metrics[key]):
-                terms = {k: float(v) for k, v in metrics.items() if k.startswith("terms/")}
-                raise TrainingError(
-                    f"{name}: {key} is {float(metrics[key])} at step {number} "
-                    f"({', '.join(f'{k}={v:.4g}' for k, v in terms.items())}). The last good "
-                    "checkpoint is kept. Lower the learning rate, or look at the data."
-                )
-    means = {key: float(np.mean([m[key] for m in pending])) for key in pending[0]}
-    terms = {k.removeprefix("terms/"): v for k, v in means.items() if k.startswith("terms/")}
-    rest = {k: v for k, v in means.items() if not k.startswith("terms/")}
-    return {"step": step, **rest, "terms": terms}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from calib_jax.core.sharding import batched, replicated
 from calib_jax.core.trees import trainable_mask
@@ -19,6 +21,7 @@ from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
 from calib_jax.models.sharding_rules import state_shardings
 from calib_jax.objectives.views import Start, Tables, Views
+from calib_jax.optim.optimizers import schedule_of
 from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.state import TrainState
 
@@ -26,25 +29,52 @@ Metrics = dict[str, Float[Array, ""]]
 StepFunction = Callable[[TrainState, Batch, Tables], tuple[TrainState, Metrics]]
 
 
-def loss_and_terms(views: Views, method: Method) -> tuple[Float[Array, ""], Metrics]:
-    """The weighted sum of the terms, and each un-weighted term averaged over the batch."""
-    weights = views.batch.mask.astype(jnp.float32)
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Constants:
+    """What stays the same over a training, or the shardings of it.
+
+    Arguments of the step, so that one compiled program serves all of their values.
+
+    Attributes:
+        tables: Tokenised texts.
+        start: What the training started from, where a term needs it.
+        seed: Of the terms' random numbers.
+        weights: Of the terms, by their names.
+    """
+
+    tables: Any
+    start: Any
+    seed: Any
+    weights: Any
+
+
+def loss_and_terms(
+    views: Views, method: Method, weights: Mapping[str, Any] | None = None
+) -> tuple[Float[Array, ""], Metrics]:
+    """The weighted sum of the terms, and each un-weighted term averaged over the batch.
+
+    Args:
+        views: What the terms look at.
+        method: Has the terms.
+        weights: Of the terms, instead of their own.
+    """
+    counts = views.batch.mask.astype(jnp.float32)
     terms = {}
+    total = jnp.zeros([])
     for name, term in method.terms.items():
         value = term(views)
         if value.ndim == 1:
-            value = jnp.sum(value * weights) / jnp.maximum(jnp.sum(weights), 1.0)
+            value = jnp.sum(value * counts) / jnp.maximum(jnp.sum(counts), 1.0)
         terms[name] = value
-    total = sum((method.terms[name].weight * value for name, value in terms.items()), jnp.zeros([]))
+        total += (weights[name] if weights else term.weight) * value
     return total, terms
 
 
 def train_step(
     state: TrainState,
     batch: Batch,
-    tables: Tables,
-    start: Start | None = None,
-    seed: int | Int[Array, ""] = 0,
+    constants: Constants,
     *,
     encoder: Encoder,
     method: Method,
@@ -58,13 +88,13 @@ def train_step(
             classifier=method.classifier,
             params=params,
             teacher_params=teacher_params(state.opt_state),
-            tables=tables,
+            tables=constants.tables,
             batch=batch,
             step=state.step,
-            start=start,
-            seed=seed,
+            start=constants.start,
+            seed=constants.seed,
         )
-        return loss_and_terms(views, method)
+        return loss_and_terms(views, method, constants.weights)
 
     (loss, terms), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
     # Nothing else reads the gradients of frozen leaves, so the compiler does not compute them.
@@ -74,6 +104,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     metrics = {
         "loss": loss,
+        "learning_rate": schedule_of(state.opt_state).learning_rate(),
         "gradient_norm": optax.tree.norm(counted),
         # Of the new parameters: a checkpoint is written before any loss has seen them.
         "parameter_norm": optax.tree.norm(params),
@@ -104,20 +135,18 @@ def make_train_step(
         start: What the training started from, where a term needs it; sharded as the state is.
         seed: Of the terms' random numbers.
     """
-    shardings = state_shardings(state, mesh)
+    shardings, everywhere = state_shardings(state, mesh), replicated(mesh)
+    of_start = state_shardings(start, mesh)
     step = jax.jit(
         partial(train_step, encoder=encoder, method=method, tx=tx),
         donate_argnums=0,
         in_shardings=(
             shardings,
             batched(mesh),
-            replicated(mesh),
-            state_shardings(start, mesh),
-            replicated(mesh),
+            Constants(tables=everywhere, start=of_start, seed=everywhere, weights=everywhere),
         ),
-        out_shardings=(shardings, replicated(mesh)),
+        out_shardings=(shardings, everywhere),
     )
-    held = jax.device_put(start, state_shardings(start, mesh))
-    # An argument, as the learning rate is: what one seed has compiled serves all.
-    number = np.int32(seed)
-    return lambda state, batch, tables: step(state, batch, tables, held, number)
+    held, number = jax.device_put(start, of_start), np.int32(seed)
+    weights = {name: np.float32(term.weight) for name, term in method.terms.items()}
+    return lambda state, batch, tables: step(state, batch, Constants(tables, held, number, weights))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from calib_jax.classifiers.head import Classifier
 from calib_jax.core.errors import ConfigError, nearest
+from calib_jax.core.sharding import to_devices
 from calib_jax.core.types import Batch, Params, Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.pipeline import cycled_batches
@@ -23,7 +24,6 @@ from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.cross_entropy import cross_entropy
 from calib_jax.objectives.views import Tables, Views
-from calib_jax.training.loop import to_devices
 from calib_jax.weight_space.averages import (
     ALPHAS,
     choose_alpha,

@@ -67,3 +67,11 @@ def test_a_rule_with_too_many_axes_is_named():
 def test_a_leaf_without_a_rule_is_named():
     with pytest.raises(ConfigError, match=r"no rule matches 'bias'\. Add \('\.\*', \(\)\)"):
         sharding.shardings({"bias": jnp.zeros(8)}, sharding.make_mesh(), (("x", ()),))
+
+
+def test_to_devices_splits_the_batch(tiny_batches):
+    _, batch_of = tiny_batches
+    batch = sharding.to_devices(batch_of(0), sharding.make_mesh())
+    assert len(batch.image.sharding.device_set) == 8
+    assert batch.image.addressable_shards[0].data.shape[0] == 2
+    np.testing.assert_array_equal(batch.image, batch_of(0).image)

@@ -4,14 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from calib_jax.core.sharding import make_mesh
+from calib_jax.core.sharding import make_mesh, to_devices
 from calib_jax.core.trees import leaf_names
 from calib_jax.methods.robust import carot
 from calib_jax.models.sharding_rules import state_shardings
 from calib_jax.objectives.spectral import SmallestSingularValue
 from calib_jax.optim.optimizers import make_optimizer
 from calib_jax.optim.teacher import teacher_params
-from calib_jax.training.loop import to_devices
 from calib_jax.training.state import create_state
 from calib_jax.training.step import make_train_step
 

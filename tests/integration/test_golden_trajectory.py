@@ -48,7 +48,7 @@ def trajectory(golden_dir, golden):
     step_function = make_train_step(Encoder(config), method, tx, mesh=mesh, state=state)
     captions = jnp.asarray(golden["tokens"].reshape(-1, length), jnp.int32)
     tables = Tables(captions=captions, class_tokens=captions[None, :1])
-    losses, first_gradient = [], None
+    losses, rates, first_gradient = [], [], None
     for step, images in enumerate(golden["images_uint8"]):
         batch = Batch(
             image=images,
@@ -58,11 +58,10 @@ def trajectory(golden_dir, golden):
         )
         state, metrics = step_function(state, batch, tables)
         losses.append(float(metrics["loss"]))
+        rates.append(float(metrics["learning_rate"]))
         if step == 0:  # the first moment is (1 - b1) times the gradient
             moment = optax.tree.get(state.opt_state, "mu")["encoder"]
             first_gradient = stored(config, jax.tree.map(lambda m: np.asarray(m) / 0.1, moment))
-    schedule = method.optimizer.schedule(num_steps)
-    rates = [float(schedule(step)) for step in range(num_steps)]
     return losses, rates, stored(config, state.params["encoder"]), first_gradient
 
 

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from calib_jax.core.errors import ConfigError
-from calib_jax.optim.optimizers import AdamW, make_optimizer
+from calib_jax.optim.optimizers import AdamW, make_optimizer, schedule_of
 from calib_jax.optim.teacher import EmaTeacher, TeacherState, teacher_params
 
 
@@ -87,12 +87,24 @@ def test_adamw_against_float64():
     )
 
 
-def test_the_peak_apart_is_optax_with_the_whole_schedule():
-    """Moving the learning rate out of the schedule changes nothing but the last bit."""
+def rates(schedule, steps):
+    """The learning rates at some steps."""
+    return [schedule._replace(step=np.int32(step)).learning_rate() for step in steps]
+
+
+def test_the_schedule_in_the_state_is_optax_with_a_schedule():
+    """Keeping the schedule's numbers in the state changes nothing but the last bit."""
     settings = AdamW(learning_rate=3e-3, weight_decay=0.2, warmup_steps=2)
     params = float32(random_tree(0))
     gradients = [float32(random_tree(seed)) for seed in range(1, 6)]
-    plain = optax.adamw(settings.schedule(5), b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.2)
+    schedule = settings.schedule(5)
+    plain = optax.adamw(
+        lambda count: schedule._replace(step=count).learning_rate(),
+        b1=0.9,
+        b2=0.999,
+        eps=1e-8,
+        weight_decay=0.2,
+    )
     apart = make_optimizer(settings, params, num_steps=5, trainable=(".*",), teacher=None)
     first, second = jax.jit(plain.update), jax.jit(apart.update)
     state, other = plain.init(params), apart.init(params)
@@ -102,24 +114,28 @@ def test_the_peak_apart_is_optax_with_the_whole_schedule():
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-9), updates, expected
         )
+    assert [int(number) for number in schedule_of(other)[2:]] == [2, 5]
+    assert int(schedule_of(other).step) == 5
 
 
 @pytest.mark.parametrize("teacher", [None, EmaTeacher()])
-def test_all_learning_rates_are_one_program(teacher):
+def test_all_schedules_are_one_program(teacher):
+    """The length is one of the teacher's numbers too."""
     params = float32(random_tree(0))
 
-    def program(**settings):
+    def program(num_steps=9, **settings):
         tx = make_optimizer(
-            AdamW(warmup_steps=2, **settings),
+            AdamW(**settings),
             params,
-            num_steps=9,
+            num_steps=num_steps,
             trainable=("classifier/",),
             teacher=teacher,
         )
         return jax.jit(tx.update).lower(params, tx.init(params), params).as_text()
 
-    assert program(learning_rate=1e-3) == program(learning_rate=3e-5)
+    assert program(learning_rate=1e-3) == program(learning_rate=3e-5, warmup_steps=3)
     assert program(learning_rate=1e-3) != program(learning_rate=1e-3, weight_decay=0.0)
+    assert (program() == program(num_steps=7)) == (teacher is None)
 
 
 def test_weight_decay_reaches_every_leaf():
@@ -128,8 +144,8 @@ def test_weight_decay_reaches_every_leaf():
     params = float32(random_tree(0))
     zeros = jax.tree.map(jnp.zeros_like, params)
     result, _ = run(settings, params, [zeros] * 4)
-    rates = [scheduled_rate(t, peak=0.1, warmup_steps=2, num_steps=4) for t in range(4)]
-    factor = np.prod(1 - 0.5 * np.array(rates))
+    expected = [scheduled_rate(t, peak=0.1, warmup_steps=2, num_steps=4) for t in range(4)]
+    factor = np.prod(1 - 0.5 * np.array(expected))
     assert factor < 0.95
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, factor * y, rtol=1e-6), result, params)
 
@@ -142,8 +158,10 @@ def test_schedule_by_hand(warmup_steps, num_steps):
         scheduled_rate(t, peak=1e-5, warmup_steps=warmup_steps, num_steps=num_steps) for t in steps
     ]
     # Near the end the cosine cancels: an absolute error of a few eps of the peak.
-    np.testing.assert_allclose([schedule(int(t)) for t in steps], expected, rtol=1e-6, atol=1e-12)
-    traced = jax.jit(jax.vmap(schedule))(jnp.asarray(steps, jnp.int32))
+    np.testing.assert_allclose(rates(schedule, steps), expected, rtol=1e-6, atol=1e-12)
+    traced = jax.jit(jax.vmap(lambda step: schedule._replace(step=step).learning_rate()))(
+        jnp.asarray(steps, jnp.int32)
+    )
     assert traced.dtype == jnp.float32
     np.testing.assert_allclose(traced, expected, rtol=1e-6, atol=1e-12)
 
@@ -151,8 +169,8 @@ def test_schedule_by_hand(warmup_steps, num_steps):
 def test_golden_learning_rates(golden_dir):
     golden = np.load(golden_dir / "flyp_trajectory.npz")
     settings = AdamW(learning_rate=float(golden["lr"]), warmup_steps=int(golden["warmup_steps"]))
-    rates = [settings.schedule(6)(step) for step in range(6)]
-    np.testing.assert_allclose(rates, golden["learning_rates"], rtol=1e-6)
+    found = rates(settings.schedule(6), range(6))
+    np.testing.assert_allclose(found, golden["learning_rates"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.5])

@@ -171,6 +171,21 @@ def test_swapped_values_change_the_checksum():
     assert a != b
 
 
+def test_checksums_compile_nothing(state):
+    programs = []
+
+    def listen(event, seconds, **_):
+        programs.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        checksums(state)
+        jax.jit(lambda x: x + 5)(jnp.float32(1))  # the listener hears it
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert programs.count("/jax/core/compile/backend_compile_duration") == 1
+
+
 def outcome(directory, mesh, state):
     """`error`, or `intact` where the damage is in a byte that holds nothing of ours."""
     try:
@@ -248,6 +263,11 @@ def test_the_error_names_what_is_damaged(copy, one):
     assert "first 'the data iterator': the files are damaged" in message
     message = message_with(lambda meta: meta.pop("checksums"))
     assert "cannot be read: 'checksums'" in message
+    earlier = (
+        f"checkpoint {copy / '3'}: got format 1, expected 2: another version of calib_jax "
+        "wrote it. Go on with that version, or train anew in another workdir."
+    )
+    assert message_with(lambda meta: meta.pop("format")) == earlier
 
 
 def test_an_empty_newer_step_is_an_error(copy, one):

@@ -15,7 +15,9 @@ from calib_jax.objectives.term import Term
 from calib_jax.optim.optimizers import AdamW
 from calib_jax.optim.teacher import EmaTeacher
 from calib_jax.training.history import History
-from calib_jax.training.loop import Logbook, Training, fit, held_start, initial_params, to_devices
+from calib_jax.training.logbook import Logbook
+from calib_jax.training.loop import Training, fit
+from calib_jax.training.start import held_start, initial_params
 
 
 class Batches:
@@ -84,14 +86,6 @@ def test_rows_are_means_since_the_last_row(fit_tiny, tmp_path):
     assert all(row["examples_per_second"] > 0 for row in rows)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_to_devices_splits_the_batch(tiny_batches):
-    _, batch_of = tiny_batches
-    batch = to_devices(batch_of(0), make_mesh())
-    assert len(batch.image.sharding.device_set) == 8
-    assert batch.image.addressable_shards[0].data.shape[0] == 2
-    np.testing.assert_array_equal(batch.image, batch_of(0).image)
 
 
 @pytest.mark.parametrize(

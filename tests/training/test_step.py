@@ -19,7 +19,7 @@ from calib_jax.objectives.term import Term
 from calib_jax.objectives.views import Views
 from calib_jax.optim.optimizers import AdamW, make_optimizer
 from calib_jax.training.state import create_state
-from calib_jax.training.step import loss_and_terms, make_train_step
+from calib_jax.training.step import Constants, loss_and_terms, make_train_step
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -215,8 +215,8 @@ class Noise(Term):
         return jax.random.normal(views.key("noise")) * views.params["encoder"]["logit_scale"]
 
 
-def test_seeds_and_learning_rates_share_a_program(tiny_model, tiny_batches, monkeypatch):
-    """Both are arguments: a further seed or trial compiles nothing."""
+def test_what_differs_in_numbers_shares_a_program(tiny_model, tiny_batches, monkeypatch):
+    """Seed, schedule and weights are arguments: a further seed or trial compiles nothing."""
     tables, batch_of = tiny_batches
     params = {"encoder": {"logit_scale": jnp.float32(2)}, "classifier": {}}
     mesh, jitted, original = make_mesh(devices=jax.devices()[:1]), [], jax.jit
@@ -225,33 +225,40 @@ def test_seeds_and_learning_rates_share_a_program(tiny_model, tiny_batches, monk
         jitted.append(original(*args, **kwargs))
         return jitted[-1]
 
-    def made(rate, seed):
+    def made(rate=1e-3, seed=0, weight=1.0, num_steps=9, warmup_steps=1):
         """The first step's result, and the text of its program."""
         method = Method(
-            terms={"noise": Noise()}, optimizer=AdamW(learning_rate=rate, warmup_steps=1)
+            terms={"noise": Noise(weight=weight)},
+            optimizer=AdamW(learning_rate=rate, warmup_steps=warmup_steps),
         )
-        tx = method.make_tx(params, num_steps=9)
+        tx = method.make_tx(params, num_steps=num_steps)
         state = create_state(params, tx, mesh)
         monkeypatch.setattr(jax, "jit", kept)
         step = make_train_step(tiny_model[0], method, tx, mesh=mesh, state=state, seed=seed)
         monkeypatch.setattr(jax, "jit", original)
-        arguments = (state, batch_of(0), tables, None, np.int32(seed))
-        program = str(jax.make_jaxpr(jitted[-1])(*arguments))
+        constants = Constants(tables, None, np.int32(seed), {"noise": np.float32(weight)})
+        program = str(jax.make_jaxpr(jitted[-1])(state, batch_of(0), constants))
         after, metrics = step(state, batch_of(0), tables)
-        return program, metrics["loss"], after.params["encoder"]["logit_scale"]
-
-    first, faster, other = made(1e-3, 0), made(1e-2, 0), made(1e-3, 1)
-    assert first[0] == faster[0] == other[0]
-    for rate, seed, (_, loss, after) in (
-        (1e-3, 0, first),
-        (1e-2, 0, faster),
-        (1e-3, 1, other),
-    ):
-        np.testing.assert_allclose(
-            loss, 2 * jax.random.normal(rngs.key(seed, 0, "noise")), rtol=1e-6
-        )
+        noise = 2 * jax.random.normal(rngs.key(seed, 0, "noise"))
+        np.testing.assert_allclose(metrics["terms/noise"], noise, rtol=1e-6)
+        np.testing.assert_allclose(metrics["loss"], weight * noise, rtol=1e-6)
+        np.testing.assert_allclose(metrics["learning_rate"], rate / warmup_steps, rtol=1e-6)
         # AdamW's first step is the learning rate, and the decay's share of it.
-        np.testing.assert_allclose(after, 2 - rate * (np.sign(loss) + 0.1 * 2), rtol=1e-6)
+        np.testing.assert_allclose(
+            after.params["encoder"]["logit_scale"],
+            2 - rate / warmup_steps * (np.sign(weight * noise) + 0.1 * 2),
+            rtol=1e-6,
+        )
+        return program
+
+    first = made()
+    for changes in (
+        {"rate": 1e-2},
+        {"seed": 1},
+        {"weight": -0.5},
+        {"num_steps": 7, "warmup_steps": 2},
+    ):
+        assert made(**changes) == first, changes
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -1,0 +1,72 @@
+"""Where one training keeps its files, and the rows it writes of its steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from calib_jax.core.errors import TrainingError
+from calib_jax.training.history import History
+
+
+@dataclasses.dataclass(frozen=True)
+class Logbook:
+    """Where one training keeps its files.
+
+    Attributes:
+        name: The phase, in the history and on the progress bar.
+        seed: For the history.
+        directory: Of the checkpoints.
+        config: Of the run, for the checkpoints.
+        history: Gets a row every `log_every` steps.
+    """
+
+    name: str
+    seed: int
+    directory: pathlib.Path
+    config: Mapping[str, Any]
+    history: History
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends a row; scalars of any kind become floats."""
+        values = {
+            key: value if isinstance(value, (int, dict)) else float(value)
+            for key, value in row.items()
+        }
+        self.history.append({"phase": self.name, "seed": self.seed, **values})
+
+    def rewind(self, step: int) -> None:
+        """Drops the rows after a step, which is about to be trained again."""
+        self.history.rewind(self.name, self.seed, step)
+
+
+def summary(steps: Sequence[Mapping[str, Any]], *, last: int, name: str) -> dict[str, Any]:
+    """The row of some steps: means over them, but the learning rate of the last.
+
+    Args:
+        steps: The metrics of each.
+        last: The number of the last.
+        name: The phase, for the message.
+
+    Raises:
+        TrainingError: A loss or a norm is NaN or infinite.
+    """
+    for number, metrics in enumerate(steps, start=last - len(steps) + 1):
+        for key in ("loss", "gradient_norm", "parameter_norm"):
+            if not math.isfinite(metrics[key]):
+                terms = {k: float(v) for k, v in metrics.items() if k.startswith("terms/")}
+                raise TrainingError(
+                    f"{name}: {key} is {float(metrics[key])} at step {number} "
+                    f"({', '.join(f'{k}={v:.4g}' for k, v in terms.items())}). The last good "
+                    "checkpoint is kept. Lower the learning rate, or look at the data."
+                )
+    means = {key: float(np.mean([m[key] for m in steps])) for key in steps[0]}
+    means["learning_rate"] = float(steps[-1]["learning_rate"])
+    terms = {k.removeprefix("terms/"): v for k, v in means.items() if k.startswith("terms/")}
+    rest = {k: v for k, v in means.items() if not k.startswith("terms/")}
+    return {"step": last, **rest, "terms": terms}
