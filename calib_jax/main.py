@@ -2,12 +2,16 @@
 
 Any field of the config can be set: `--config.finetune.training.num_steps=100`,
 `--config.methods.carot.terms.orthogonality.weight=0.3`, `--config.seeds=0,1,2`.
+
+Compiled programs are kept in `~/.cache/calib_jax/compiled`, at most 1 GiB of them, for every later
+run; it may be deleted. JAX_COMPILATION_CACHE_DIR names another folder.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import errno
 import os
 import pathlib
 import re
@@ -36,6 +40,12 @@ RUNNERS: dict[type, Callable[[Any, pathlib.Path], Any]] = {
     PredictionFiles: run_predictions,
 }
 """What a config file may hold, and what runs it."""
+
+COMPILED = "~/.cache/calib_jax/compiled"
+"""The folder of compiled programs."""
+
+COMPILED_BYTES = 2**30
+"""Of which the least recently used are dropped beyond this."""
 
 # A choice is a text; `settings.check_types` refuses what is none of its values.
 config_flags.register_flag_parser_for_type(Literal, flags.ArgumentParser())
@@ -85,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     try:
         config, workdir = parse(argv)
-        _keep_what_is_compiled(workdir)
+        _keep_what_is_compiled()
         runner = next(run for kind, run in RUNNERS.items() if isinstance(config, kind))
         runner(config, workdir)
     except CalibJaxError as error:
@@ -97,12 +107,28 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _keep_what_is_compiled(workdir: pathlib.Path) -> None:
-    """Sets JAX's compilation cache: further seeds, rates and resumes compile little."""
-    name = "JAX_COMPILATION_CACHE_DIR"
-    if not os.environ.get(name):
-        os.environ[name] = str(workdir / "compiled")  # for processes that this one starts
-        jax.config.update(name.lower(), os.environ[name])
+def _keep_what_is_compiled() -> None:
+    """Sets JAX's compilation cache to a folder of the user, unless the environment names one.
+
+    Where the folder cannot be written the run works without, and one line says so.
+    """
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
+    try:
+        folder = expanded(COMPILED, field="the folder of compiled programs")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, "Permission denied")
+    except (OSError, ConfigError) as error:
+        print(
+            f"calib_jax: {COMPILED} cannot be written ({getattr(error, 'strerror', error)}): every "
+            "run will compile anew. Set JAX_COMPILATION_CACHE_DIR to a folder that can.",
+            file=sys.stderr,
+        )
+        return
+    for name, value in (("dir", str(folder)), ("max_size", COMPILED_BYTES)):
+        os.environ[f"JAX_COMPILATION_CACHE_{name.upper()}"] = str(value)  # for its own processes
+        jax.config.update(f"jax_compilation_cache_{name}", value)
 
 
 def parse(argv: Sequence[str]) -> tuple[Any, pathlib.Path]:

@@ -271,17 +271,52 @@ def test_a_config_of_another_kind_is_refused(tmp_path):
         parse(command({"seeds": 3}, tmp_path))
 
 
-def test_what_is_compiled_is_kept_in_the_workdir(monkeypatch, tmp_path):
-    """Unless the environment names another folder, as the tests' does; the processes know it."""
-    seen = {}
+@pytest.fixture
+def cache_of(monkeypatch, tmp_path):
+    """A function: what an uncached command tells JAX, its home being a folder of the test."""
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"):
+        monkeypatch.setenv(name, "")  # what the command sets is undone
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setitem(RUNNERS, Experiment, lambda *args: None)
-    monkeypatch.setattr(type(jax.config), "update", lambda self, *item: seen.update([item]))
-    argv = ("calib_jax", "--config", CONFIG, f"--workdir={tmp_path}")
-    assert main(argv) == 0 and seen == {}
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
-    assert main(argv) == 0
-    assert seen == {"jax_compilation_cache_dir": str(tmp_path / "compiled")}
-    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "compiled")
+
+    def run(**environment):
+        seen = {}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(type(jax.config), "update", lambda self, *item: seen.update([item]))
+        assert main(("calib_jax", "--config", CONFIG, f"--workdir={tmp_path / 'run'}")) == 0
+        return seen
+
+    return run
+
+
+def test_what_is_compiled_is_kept_for_the_user(cache_of, tmp_path, capsys):
+    folder = tmp_path / "home" / ".cache" / "calib_jax" / "compiled"
+    assert cache_of() == {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_compilation_cache_max_size": 2**30,
+    }
+    assert folder.is_dir() and not (tmp_path / "run" / "compiled").exists()
+    # The processes that it starts know it.
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(folder)
+    assert os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] == str(2**30)
+    assert "cannot be written" not in capsys.readouterr().err
+
+
+def test_the_environment_names_another_cache(cache_of, tmp_path):
+    assert cache_of(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine")) == {}
+    assert not (tmp_path / "home").exists()
+
+
+def test_without_a_folder_for_the_cache_the_run_works(cache_of, tmp_path, capsys):
+    (tmp_path / "home" / ".cache").mkdir(parents=True)
+    (tmp_path / "home" / ".cache" / "calib_jax").write_text("a file")
+    assert cache_of() == {}
+    assert capsys.readouterr().err == (
+        "calib_jax: ~/.cache/calib_jax/compiled cannot be written (Not a directory): every run "
+        "will compile anew. Set JAX_COMPILATION_CACHE_DIR to a folder that can.\n"
+    )
+    assert not os.environ["JAX_COMPILATION_CACHE_DIR"]
 
 
 def test_help(capsys):

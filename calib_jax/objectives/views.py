@@ -24,7 +24,8 @@ class Tables:
     """The texts of an experiment, tokenised once and kept on the device.
 
     Attributes:
-        captions: One row for each (class, template) pair of the training captions.
+        captions: One row for each (class, template) pair of the training captions; rows of zeros
+            may follow.
         class_tokens: The prompts of the evaluated classes.
     """
 

@@ -122,6 +122,10 @@ def _make_tables(
         tokens_of(prompts).reshape(len(class_names), len(prompts.templates), -1), everywhere
     )
     own = {name: tokens_of(table) for name, table in captions.items()}
+    # As many rows for every stage, those at the end in no batch: so that equal steps of two stages
+    # are one program.
+    most = max(map(len, own.values()), default=0)
+    own = {name: np.pad(table, ((0, most - len(table)), (0, 0))) for name, table in own.items()}
     none = np.zeros((0, class_tokens.shape[-1]), np.int32)
     return {
         name: Tables(

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -34,15 +35,15 @@ def create_state(params: Params, tx: optax.GradientTransformation, mesh: Mesh) -
     """The state before the first update, sharded over the mesh.
 
     The arrays are copies: the train step donates them, and the pre-trained
-    parameters must outlive it.
+    parameters must outlive it. No program of its own: compiling one would cost
+    every method more than the copies do.
     """
-
-    def create(params: Params) -> TrainState:
-        own = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
-        return TrainState(step=jnp.zeros([], jnp.int32), params=own, opt_state=tx.init(own))
-
-    shardings = state_shardings(jax.eval_shape(create, params), mesh)
-    return jax.jit(create, out_shardings=shardings)(params)
+    placed = jax.device_put(params, state_shardings(params, mesh))
+    # In a second call: the first may keep the part of its own device, whatever it is told.
+    own = jax.device_put(placed, may_alias=False)
+    # Zeros made like them are sharded like them from the start.
+    state = TrainState(step=np.int32(0), params=own, opt_state=tx.init(own))
+    return jax.device_put(state, state_shardings(state, mesh))
 
 
 def abstract_state(params: Params, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:

@@ -38,12 +38,14 @@ def test_texts_of_both_stages(tiny_experiment):
     experiment.pretrain.sources = (dataclasses.replace(source, templates=("a photo of {}.",)),)
     texts = read_texts(experiment, make_mesh())
     assert list(texts.tables) == ["pretrain", "finetune"]
-    assert texts.tables["pretrain"].captions.shape == (3, 8)
-    assert texts.tables["finetune"].captions.shape == (6, 8)
-    for tables in texts.tables.values():
+    assert not texts.tables["pretrain"].captions[3:].any()  # as many rows for both
+    for name, num_templates in (("pretrain", 1), ("finetune", 2)):
+        tables = texts.tables[name]
+        assert tables.captions.shape == (6, 8)
+        assert tables.captions[: 3 * num_templates].any(axis=1).all()
         assert tables.class_tokens.shape == (3, 1, 8)
         np.testing.assert_array_equal(
-            tables.class_tokens[:, 0], tables.captions[:: len(tables.captions) // 3]
+            tables.class_tokens[:, 0], tables.captions[: 3 * num_templates : num_templates]
         )
     assert texts.pretrained is None
     words = {"a", "photo", "picture", "of", "red", "green", "dark", "blue", "."}

@@ -50,9 +50,10 @@ def test_moments_and_teacher_are_sharded_like_their_parameters(params, tx):
             assert tuple(s)[: len(spec)] == tuple(spec), name
 
 
-def test_the_given_params_outlive_donation(params, tx):
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_the_given_params_outlive_donation(params, tx, num_devices):
     before = jax.tree.map(np.array, params)
-    state = create_state(params, tx, make_mesh(devices=jax.devices()[:1]))
+    state = create_state(params, tx, make_mesh(devices=jax.devices()[:num_devices]))
 
     def step(state):
         gradients = jax.tree.map(jnp.ones_like, state.params)
