@@ -162,9 +162,7 @@ def _last_transform(
 
     def init(params: Any) -> TeacherState:
         # A copy: the student's buffers are donated to the next step.
-        return TeacherState(
-            params=jax.device_put(params, may_alias=False), step=jnp.zeros([], jnp.int32)
-        )
+        return TeacherState(params=jax.tree.map(jnp.array, params), step=jnp.zeros([], jnp.int32))
 
     def update(updates: Any, state: TeacherState, params: Any = None) -> tuple[Any, TeacherState]:
         if params is None:

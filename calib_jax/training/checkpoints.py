@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from jaxtyping import Array, UInt8
+from jaxtyping import Array
 
 from calib_jax.core.errors import CheckpointError
 from calib_jax.core.trees import leaf_names
@@ -36,13 +36,13 @@ def checksums(tree: Any) -> dict[str, int]:
     return {name: each.result() for name, each in zip(leaf_names(tree), sums, strict=True)}
 
 
-def _host_bytes(leaf: Array) -> UInt8[np.ndarray, " n"]:
-    """The whole array, also where each process has a part of it."""
+def _host_bytes(leaf: Array) -> memoryview:
+    """The bytes of the whole array, also where each process has a part of it."""
     if leaf.is_fully_addressable or leaf.is_fully_replicated:
         values = np.asarray(leaf)
     else:
         values = multihost_utils.process_allgather(leaf, tiled=True)
-    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
 
 
 def _crc32(value: Any) -> int:

@@ -35,12 +35,12 @@ def create_state(params: Params, tx: optax.GradientTransformation, mesh: Mesh) -
     """The state before the first update, sharded over the mesh.
 
     The arrays are copies: the train step donates them, and the pre-trained
-    parameters must outlive it. No program of its own: compiling one would cost
-    every method more than the copies do.
+    parameters must outlive it. No program of the whole: compiling one would cost
+    every method more than small copies do.
     """
-    placed = jax.device_put(params, state_shardings(params, mesh))
-    # In a second call: the first may keep the part of its own device, whatever it is told.
-    own = jax.device_put(placed, may_alias=False)
+    shardings = state_shardings(params, mesh)
+    # Twice: the first may keep the part of its own device, whatever it is told.
+    own = jax.device_put(jax.device_put(params, shardings), shardings, may_alias=False)
     # Zeros made like them are sharded like them from the start.
     state = TrainState(step=np.int32(0), params=own, opt_state=tx.init(own))
     return jax.device_put(state, state_shardings(state, mesh))
