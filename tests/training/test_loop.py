@@ -74,6 +74,7 @@ def test_a_method_without_terms_is_not_trained(fit_tiny, tmp_path, tiny_model):
 
 
 def test_rows_are_means_since_the_last_row(fit_tiny, tmp_path):
+    """But for the learning rate, which is that of the last step."""
     method = flyp().scheduled(learning_rate=1e-3, warmup_steps=1)
     one = fit_tiny(method, Training(num_steps=4, batch_size=16, log_every=1), name="one")
     two = fit_tiny(method, Training(num_steps=4, batch_size=16, log_every=2), name="two")
@@ -82,7 +83,11 @@ def test_rows_are_means_since_the_last_row(fit_tiny, tmp_path):
     assert [row["step"] for row in rows if row["phase"] == "two"] == [2, 4]
     pairs = [row["loss"] for row in rows if row["phase"] == "two"]
     np.testing.assert_allclose(pairs, np.reshape(losses, (2, 2)).mean(axis=1), rtol=1e-6)
-    assert all(row["probed"] > 0 and row["learning_rate"] >= 0 for row in rows)
+    assert all(row["probed"] > 0 for row in rows)
+    cosine = [0.5e-3 * (1 + np.cos(np.pi * done / 3)) for done in range(3)]
+    rates = [row["learning_rate"] for row in rows]
+    np.testing.assert_allclose(rates[:4], [1e-3, *cosine], rtol=1e-6)
+    np.testing.assert_allclose(rates[4:], [rates[1], rates[3]], rtol=1e-6)
     assert all(row["examples_per_second"] > 0 for row in rows)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -105,6 +105,7 @@ def test_metrics_and_the_new_state(trainer, tiny_batches):
     state, metrics = trainer.step(batch_of(0), tables)
     assert set(metrics) == {
         "loss",
+        "learning_rate",
         "gradient_norm",
         "parameter_norm",
         "logit_scale",
@@ -114,6 +115,7 @@ def test_metrics_and_the_new_state(trainer, tiny_batches):
     expected = 2.0 * metrics["terms/cross_entropy"] + 0.5 * metrics["terms/orthogonality"]
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-6)
     np.testing.assert_allclose(metrics["logit_scale"], 1 / 0.07, rtol=1e-5)
+    np.testing.assert_allclose(metrics["learning_rate"], 1e-3, rtol=1e-6)
     assert int(state.step) == 1
     np.testing.assert_array_equal(
         state.params["encoder"]["logit_scale"], trainer.params["encoder"]["logit_scale"]
