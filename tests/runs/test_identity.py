@@ -17,7 +17,10 @@ from calib_jax.runs import trainer
 from calib_jax.runs.run import run
 from calib_jax.weight_space.rows import WiseFT
 
-METHODS = {"zero_shot": zero_shot(), "finetune": finetune(learning_rate=1e-3, warmup_steps=1)}
+METHODS = {
+    "zero_shot": zero_shot(),
+    "finetune": finetune().scheduled(learning_rate=1e-3, warmup_steps=1),
+}
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +153,7 @@ def test_a_further_seed_trains_that_seed_alone(again, finished):
 
 def test_a_further_method_trains_that_method_alone(again, finished):
     experiment, workdir, asked = again
-    experiment.methods["slower"] = finetune(learning_rate=1e-4, warmup_steps=1)
+    experiment.methods["slower"] = finetune().scheduled(learning_rate=1e-4, warmup_steps=1)
     results = run(experiment, workdir)
     assert asked["trained"] == [("slower", 0)]
     names = ["zero_shot", "finetune", "slower", "wise"]
@@ -234,7 +237,7 @@ def test_other_images_under_the_same_name_are_noticed(from_pretrained, tiny_data
 def test_a_training_of_which_nothing_is_kept_may_be_another_one(again):
     experiment, workdir, asked = again
     shutil.rmtree(workdir / "checkpoints" / "seed_0" / "finetune")
-    experiment.methods["finetune"] = finetune(learning_rate=1e-4, warmup_steps=1)
+    experiment.methods["finetune"] = finetune().scheduled(learning_rate=1e-4, warmup_steps=1)
     run(experiment, workdir)
     assert set(asked["trained"]) == {("finetune", 0)}
 
