@@ -1,7 +1,7 @@
 """One trained model on every split: the record that `results.json` and the report are made of."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,14 @@ from calib_jax.evaluation import intervals
 from calib_jax.evaluation.detection import (
     Scored,
     detection_record,
+    known_of,
     quantities_of,
     score_split,
 )
 from calib_jax.evaluation.diagnostics import spectrum
 from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.posthoc import TEMPERATURE, VALIDATION
-from calib_jax.evaluation.record import Roles, check_trends, record_of
+from calib_jax.evaluation.record import Roles, check_trends, record_of, with_unknown
 from calib_jax.metrics import catalogue
 from calib_jax.metrics.metric import Metric
 from calib_jax.metrics.robustness import Trend
@@ -191,7 +192,6 @@ def evaluate(
     *,
     zero_shot: Mapping[str, Predictions] | None = None,
     scored: Scored | None = None,
-    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What `results.json` holds of one model: metrics raw and calibrated, detection, spectrum ...
 
@@ -206,8 +206,6 @@ def evaluate(
         zero_shot: What the pre-trained model says of the labelled splits, where a calibrator needs
             it (`needs_zero_shot`).
         scored: The scores of the ID split and the OOD sets; None: `score_splits` of them.
-        known: An earlier record of the same predictions, scores and resamples: its detection
-            numbers are kept (`detection_record`).
     """
     if scored is None:
         scored = score_splits(predictions, evaluation)
@@ -220,19 +218,13 @@ def evaluate(
     }
     outcomes = {name: split.outcomes() for name, split in labelled.items()}
     labelled = intervals.seeded(labelled, outcomes)
-    roles = evaluation.roles()
-    unknown: dict[str, Any] = {"detection": {}}
-    if evaluation.unknown():
-        unknown = detection_record(
-            scored,
-            id_name=roles.id_name,
-            table_score=roles.table_score,
-            means={"near_auroc": roles.near, "far_auroc": roles.far},
-            num_resamples=roles.num_resamples,
-            id_seed=labelled[roles.id_name].seed,
-            known=known,
-        )
-    record = record_of(labelled, outcomes, class_names, roles, unknown=unknown)
+    record = record_of(
+        labelled,
+        outcomes,
+        class_names,
+        evaluation.roles(),
+        unknown=_of_unknown(scored, evaluation, {}),
+    )
     values = spectrum(predictions[evaluation.id_name].features)
     record["spectrum"] = {
         "smallest_singular_value": float(values[-1]),
@@ -243,6 +235,37 @@ def evaluate(
         for name in (evaluation.id_name, *evaluation.shifts, *evaluation.unknown())
     }
     return record
+
+
+def with_scores(
+    record: Mapping[str, Any], scored: Scored, evaluation: Evaluation, *, same: Collection[str]
+) -> dict[str, Any]:
+    """The record with the numbers of these scores, of which those that it has are kept.
+
+    Bit-equal to what `evaluate` gives for these scores at once.
+
+    Args:
+        record: Of the same predictions and the same evaluation but for its scores.
+        scored: The scores of the ID split and the OOD sets.
+        evaluation: With the scores.
+        same: Those that have the settings which they had in the record.
+    """
+    known = known_of(record, same)
+    return with_unknown(record, _of_unknown(scored, evaluation, known), evaluation.roles())
+
+
+def _of_unknown(scored: Scored, evaluation: Evaluation, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of the OOD sets."""
+    if not evaluation.unknown():
+        return {"detection": {}}
+    return detection_record(
+        scored,
+        id_name=evaluation.id_name,
+        table_score=evaluation.score,
+        means={"near_auroc": tuple(evaluation.near), "far_auroc": tuple(evaluation.far)},
+        num_resamples=evaluation.num_resamples,
+        known=known,
+    )
 
 
 def score_splits(

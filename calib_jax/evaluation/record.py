@@ -116,22 +116,35 @@ def record_of(
             num_resamples=roles.num_resamples,
             level=roles.level,
         )
-    found = dict(unknown or {})
-    of_means = record.pop("summary_intervals", {}) | found.pop("summary_intervals", {})
-    of_means |= summary_intervals(record)
-    record |= found | ({"summary_intervals": of_means} if of_means else {})
-    record["summary"] = summary(
-        record["metrics"],
+    return with_unknown(record, unknown or {}, roles)
+
+
+def with_unknown(
+    record: Mapping[str, Any], unknown: Mapping[str, Any], roles: Roles
+) -> dict[str, Any]:
+    """The record with other numbers of the OOD sets, and the summary of both.
+
+    Args:
+        record: Of the labelled splits; what it had of the OOD sets is replaced.
+        unknown: What `detection.detection_record` says of them.
+        roles: Which split is what.
+    """
+    found = dict(unknown)
+    over = dict(record.get("summary_intervals", {}))
+    over |= found.pop("summary_intervals", {}) | summary_intervals(record)
+    whole = dict(record) | found | ({"summary_intervals": over} if over else {})
+    whole["summary"] = summary(
+        whole["metrics"],
         found.get("detection", {}),
         id_name=roles.id_name,
         shifts=roles.shifts,
         near=roles.near,
         far=roles.far,
         score=roles.table_score,
-        calibrated=record.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
+        calibrated=whole.get("calibrated", {}).get(TEMPERATURE, {}).get("metrics"),
         num_bins=roles.num_bins,
     )
-    return record
+    return whole
 
 
 def records(

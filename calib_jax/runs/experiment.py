@@ -214,6 +214,12 @@ class Experiment:
                 "Name a model, or set pretrain and pretrain_method."
             )
         self._validate_model()
+        fitted = [k for k, score in self.evaluation.scores.items() if score.fit_needs]
+        if fitted and not any(p.stage == FINETUNE and p.method.terms for p in self.phases()):
+            raise ConfigError(
+                f"evaluation.scores.{fitted[0]}: it is fitted to the fine-tuning images, but no "
+                "method is fine-tuned. Remove the score, or fine-tune a method."
+            )
         names = [phase.name for phase in self.phases()]
         shared = [name for index, name in enumerate(names) if name in names[:index]]
         if shared:

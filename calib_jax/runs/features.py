@@ -106,6 +106,18 @@ class Features:
 
         return probe
 
+    def reference(self, method: Method, params: Params) -> Predictions:
+        """What a model says of the fine-tuning images, each once: scores are fitted to it."""
+        images = self._splits.trained[FINETUNE]
+        splits = {str(number): split for number, split in enumerate(images.splits)}
+        parts = list(self.predictor(method)(params, splits, bar="reference").values())
+        return Predictions(
+            logits=np.concatenate([part.logits for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            features=np.concatenate([part.features for part in parts]),
+            class_embeddings=parts[0].class_embeddings,
+        )
+
     def of_training(
         self, stage_name: str, method: Method, params: Params
     ) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:

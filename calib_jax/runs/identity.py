@@ -27,9 +27,8 @@ from calib_jax.weight_space.rows import Combination
 
 Identity = dict[str, Any]
 
-OF_NO_NUMBER = ("batch_size", "scores", "keep_predictions")
-"""Fields of an evaluation that no number of its record depends on; scores are told apart one by
-one."""
+OF_NO_NUMBER = ("batch_size", "scores", "score", "keep_predictions")
+"""Fields of an evaluation that are no part of its identity; `scores` are told apart one by one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +93,10 @@ class Identities:
         names = (*evaluation.labelled(), *evaluation.unknown())
         data = {name: self.splits.evaluated[name].fingerprint() for name in names}
         return {"model": model, "evaluation": kept, "data": data}
+
+    def scores(self) -> dict[str, Identity]:
+        """What each OOD score depends on besides the model, by its name."""
+        return {k: settings.to_dict(v) for k, v in self.experiment.evaluation.scores.items()}
 
     def predictions(self, model: Identity) -> dict[str, Identity]:
         """What a model's predictions of each split depend on.

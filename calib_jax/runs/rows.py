@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from calib_jax.core.settings import differences
 from calib_jax.core.trees import interpolate
 from calib_jax.core.types import Params, Predictions
-from calib_jax.evaluation.evaluate import evaluate
+from calib_jax.evaluation.detection import Scored
+from calib_jax.evaluation.evaluate import evaluate, score_splits, with_scores
 from calib_jax.evaluation.store import Store
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.method import Method
@@ -71,18 +74,23 @@ class Rows:
         make = functools.cache(functools.partial(self._make, name, seed))
         path, identity = self.workdir.evaluation(name, seed), self._identity(name, seed)
         kept = self._kept(path)
-        if kept is not None and kept["identity"] == identity:
-            record = kept["record"]
-        else:
+        scores, table_score = self.trainer.identities.scores(), self.experiment.evaluation.score
+        shown = {"scores": json.loads(json.dumps(scores)), "table_score": table_score}
+        if kept is None or kept["identity"] != identity:
             is_same_model = kept is not None and kept["identity"]["model"] == identity["model"]
             spent = _spent(kept["record"]) if kept is not None and is_same_model else make().spent
-            record = {
-                "method": name,
-                "seed": seed,
-                **spent,
-                **self._evaluate(name, seed, identity["model"], make),
-            }
-            self._keep(path, identity, record)
+            found = self._evaluate(name, seed, identity["model"], make)
+            record = {"method": name, "seed": seed, **spent, **found}
+            self._keep(path, identity, record, **shown)
+        elif shown != {key: kept[key] for key in shown}:
+            same = [k for k, v in shown["scores"].items() if kept["scores"].get(k) == v]
+            predictions, store = self._predictions(name, seed, identity["model"], make)
+            scored = self._scored(predictions, store, make)
+            evaluation = self.experiment.evaluation
+            record = with_scores(kept["record"], scored, evaluation, same=same)
+            self._keep(path, identity, record, **shown)
+        else:
+            record = kept["record"]
         folders = self._folders(name, seed)
         if not all(folder.exists() for folder in folders):
             self._export(folders, make())
@@ -136,10 +144,25 @@ class Rows:
     def _evaluate(
         self, name: str, seed: int, model: Identity, make: Callable[[], _Made]
     ) -> dict[str, Any]:
-        """The numbers of a row's model; what it said of a split before is not predicted again."""
-        evaluation, splits = self.experiment.evaluation, self.splits.evaluated
-        store, predictions = None, {}
-        if evaluation.keep_predictions:
+        """The numbers of a row's model."""
+        evaluation = self.experiment.evaluation
+        predictions, store = self._predictions(name, seed, model, make)
+        return evaluate(
+            predictions,
+            self.splits.evaluated,
+            evaluation,
+            self.experiment.finetune.class_names,
+            zero_shot=self._of_pretrained(seed) if evaluation.needs_zero_shot() else None,
+            scored=self._scored(predictions, store, make),
+        )
+
+    def _predictions(
+        self, name: str, seed: int, model: Identity, make: Callable[[], _Made]
+    ) -> tuple[dict[str, Predictions], Store | None]:
+        """What a row's model says of every split, and where that is kept; what is there is read."""
+        splits, store = self.splits.evaluated, None
+        predictions: dict[str, Predictions] = {}
+        if self.experiment.evaluation.keep_predictions:
             folder = self.workdir.predictions(name, seed)
             store = Store(folder, self.trainer.identities.predictions(model))
             found = {split: store.read(split) for split in splits}
@@ -149,13 +172,31 @@ class Rows:
             made = make()
             predictor = self.features.predictor(made.method)
             predictions |= predictor(made.params, missing, store=store, bar=f"evaluate {name}")
-        return evaluate(
-            predictions,
-            splits,
-            evaluation,
-            self.experiment.finetune.class_names,
-            zero_shot=self._of_pretrained(seed) if evaluation.needs_zero_shot() else None,
-        )
+        return predictions, store
+
+    def _scored(
+        self,
+        predictions: Mapping[str, Predictions],
+        store: Store | None,
+        make: Callable[[], _Made],
+    ) -> Scored:
+        """Every score of the ID split and the OOD sets; those that are kept are read."""
+        evaluation, identities = self.experiment.evaluation, self.trainer.identities.scores()
+        names = (evaluation.id_name, *evaluation.unknown())
+        known: dict[str, dict[str, np.ndarray]] = {split: {} for split in names}
+        for split, (score, identity) in itertools.product(names, identities.items()):
+            values = None if store is None else store.read_score(split, score, identity)
+            if values is not None:
+                known[split][score] = values
+        reference = None
+        if any(evaluation.scores[k].fit_needs for k in identities if k not in known[names[0]]):
+            reference = self.features.reference(make().method, make().params)
+        scored = score_splits(predictions, evaluation, reference=reference, known=known)
+        for split, of_split in scored.items():
+            for score, values in of_split.items():
+                if store is not None and score not in known[split]:
+                    store.write_score(split, score, identities[score], values)
+        return scored
 
     def _export(self, folders: Sequence[pathlib.Path], made: _Made) -> None:
         """Writes the models that are not there yet."""
@@ -199,9 +240,11 @@ class Rows:
     def _kept(self, path: pathlib.Path) -> dict[str, Any] | None:
         return read_json(path) if path.exists() else None
 
-    def _keep(self, path: pathlib.Path, identity: Identity, record: dict[str, Any]) -> None:
+    def _keep(
+        self, path: pathlib.Path, identity: Identity, record: dict[str, Any], **further: Any
+    ) -> None:
         self.workdir.archive([path])
-        write_json(path, {"identity": identity, "record": record})
+        write_json(path, {"identity": identity, **further, "record": record})
         self.has_new = True
 
     def _of_pretrained(self, seed: int) -> dict[str, Predictions]:

@@ -239,7 +239,7 @@ def test_each_split_is_scored_once_and_a_score_added_later_alone():
     of_whole = score_splits(known, whole, reference=reference, known=of_first)
     assert len(CALLS) == 3
     assert of_whole["near"]["msp"] is of_first["near"]["msp"]
-    again = evaluate(known, splits, whole, CLASSES, scored=of_whole, known=earlier)
+    again = with_scores(earlier, of_whole, whole, same=["msp"])
     assert again == record
     assert score_splits(known, whole, known=of_whole) == of_whole  # all there: no reference needed
     message = "^evaluation.scores.mean: got no reference, expected features and labels of the train"

@@ -1,8 +1,10 @@
 """What makes a training or an evaluation another one: in a finished workdir, by real runs."""
 
 import copy
+import dataclasses
 import json
 import shutil
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,8 +15,14 @@ from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.methods.baselines import finetune, zero_shot
-from calib_jax.runs import trainer
+from calib_jax.runs import rows, trainer
 from calib_jax.runs.run import run
+from calib_jax.scores.energy import Energy
+from calib_jax.scores.max_logit import MaxLogit
+from calib_jax.scores.max_similarity import MaxSimilarity
+from calib_jax.scores.mcm import MCM
+from calib_jax.scores.msp import MSP
+from calib_jax.scores.score import Score
 from calib_jax.weight_space.rows import WiseFT
 
 METHODS = {
@@ -98,6 +106,82 @@ def test_another_evaluation_needs_no_model(again, finished, capsys, change, said
     # And then it is finished.
     assert run(experiment, workdir) == results
     assert not (workdir / "earlier/2").exists()
+
+
+def test_a_further_score_is_all_that_is_computed(again, finished, monkeypatch):
+    experiment, workdir, asked = again
+    computed = []
+
+    class Watched(MSP):
+        def __call__(self, quantities):
+            computed.append(len(quantities.logits))
+            return super().__call__(quantities)
+
+    for score in (MSP, MaxLogit, Energy, MCM, MaxSimilarity):
+        monkeypatch.setattr(score, "__call__", None)
+    monkeypatch.setattr(rows, "evaluate", None)
+    monkeypatch.setattr(
+        MSP, "__call__", lambda self, quantities: quantities.logits.max(axis=1) + 0.0
+    )
+    experiment.evaluation.scores["mine"] = Watched()
+    results = run(experiment, workdir)
+    assert asked == {"trained": [], "predicted": []}
+    assert computed == [10, 5, 6] * 3  # the ID split and two OOD sets, of three rows
+    for record, old in zip(results["runs"], finished[2]["runs"], strict=True):
+        mine = {name: of_set.pop("mine") for name, of_set in record["detection"].items()}
+        ends = {name: of_set.pop("mine") for name, of_set in record["detection_intervals"].items()}
+        assert record == old
+        for name, of_set in old["detection"].items():
+            assert mine[name] == of_set["max_logit"]  # the same values under another name
+            assert ends[name] == old["detection_intervals"][name]["max_logit"]
+    # Another score in the table: nothing is computed at all.
+    experiment.evaluation.score = "mine"
+    table = run(experiment, workdir)["table"]
+    assert len(computed) == 9 and asked == {"trained": [], "predicted": []}
+    assert table[0]["near_auroc"]["mean"] == mine_of(finished[2], "near", "max_logit")
+    # And it is gone again.
+    experiment.evaluation.score = "mcm"
+    del experiment.evaluation.scores["mine"]
+    assert run(experiment, workdir)["runs"] == finished[2]["runs"]
+
+
+def mine_of(results, ood_set, score):
+    return results["runs"][0]["detection"][ood_set][score]["auroc"]
+
+
+def test_a_fitted_score_sees_the_fine_tuning_images(again):
+    experiment, workdir, asked = again
+    experiment.evaluation.scores["near the mean"] = NearMean()
+    record = run(experiment, workdir)["runs"][1]
+    assert 0 <= record["detection"]["far"]["near the mean"]["auroc"] <= 1
+    assert NearMean.fits == [24] * 3
+    assert {bar for bar, _ in asked["predicted"]} == {"reference"}
+
+
+def test_a_fitted_score_needs_images_to_fit_it_to(from_pretrained, tmp_path):
+    experiment = from_pretrained(methods={"zero_shot": zero_shot()})
+    experiment.evaluation.scores["near the mean"] = NearMean()
+    message = r"evaluation.scores.near the mean: it is fitted to the fine-tuning images, but no"
+    with pytest.raises(ConfigError, match=message):
+        run(experiment, tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+@dataclasses.dataclass(kw_only=True)
+class NearMean(Score):
+    """Minus the distance of the features to their mean over the reference."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    fit_needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    fits: ClassVar[list[int]] = []
+    mean: Any = None
+
+    def fit(self, reference):
+        self.fits.append(len(reference.features))
+        return dataclasses.replace(self, mean=reference.features.mean(axis=0))
+
+    def __call__(self, quantities):
+        return -np.linalg.norm(quantities.features.astype(np.float64) - self.mean, axis=1)
 
 
 def test_another_ood_set_is_all_that_is_predicted(again):
