@@ -13,6 +13,7 @@ from calib_jax.evaluation.evaluate import (
     Evaluation,
     evaluate,
     score_splits,
+    with_scores,
 )
 from calib_jax.metrics import calibration, classification
 from calib_jax.metrics.robustness import Trend
