@@ -119,6 +119,11 @@ def _keep_what_is_compiled() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, "Permission denied")
+        # What a killed process leaves half written; JAX would keep nothing any more
+        # (github.com/jax-ml/jax/issues/39880).
+        for path in folder.glob("*-cache"):
+            if not path.with_name(f"{path.name.removesuffix('-cache')}-atime").exists():
+                path.unlink(missing_ok=True)
     except (OSError, ConfigError) as error:
         print(
             f"calib_jax: {COMPILED} cannot be written ({getattr(error, 'strerror', error)}): every "

@@ -7,6 +7,7 @@ import sys
 
 import jax
 import pytest
+from jax._src.lru_cache import LRUCache
 
 from calib_jax.core.errors import ConfigError, TrainingError
 from calib_jax.main import RUNNERS, main, parse
@@ -301,6 +302,20 @@ def test_what_is_compiled_is_kept_for_the_user(cache_of, tmp_path, capsys):
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(folder)
     assert os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] == str(2**30)
     assert "cannot be written" not in capsys.readouterr().err
+
+
+def test_an_entry_that_a_kill_left_half_written_goes(cache_of, tmp_path):
+    """With it JAX's bounded cache would keep nothing any more."""
+    folder = tmp_path / "home" / ".cache" / "calib_jax" / "compiled"
+    folder.mkdir(parents=True)
+    for name in ("whole-cache", "whole-atime", "half-cache"):
+        (folder / name).write_bytes(bytes(8))
+    with pytest.raises(FileNotFoundError, match="half-atime"):
+        LRUCache(str(folder), max_size=100).put("new", b"program")
+    cache_of()
+    assert {path.name for path in folder.iterdir()} >= {"whole-cache", "whole-atime"}
+    LRUCache(str(folder), max_size=100).put("new", b"program")
+    assert not (folder / "half-cache").exists() and (folder / "new-cache").exists()
 
 
 def test_the_environment_names_another_cache(cache_of, tmp_path):
