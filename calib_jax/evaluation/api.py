@@ -69,9 +69,9 @@ def evaluate_predictions(
 
     Raises:
         ConfigError: Calibrators without what they need, or a name or setting that is wrong.
-        DataError: NaN, infinity, a label outside [0, c), a wrong shape, no examples or fewer than
-            bins, rows that do not sum to 1, other numbers of classes, or a calibration split that
-            shares rows with a reported one; names the array and the first bad index.
+        DataError: Names the array and the first bad index. Values: NaN, infinity, a label outside
+            [0, c), rows that do not sum to 1. Shapes: wrong ones, fewer examples than bins, other
+            numbers of classes. Or a calibration split shares rows with a reported one.
     """
     kind: Kind = "probs" if probs else "logits"
     _check_types(calibrators, probs, num_bins=num_bins, num_resamples=num_resamples, level=level)

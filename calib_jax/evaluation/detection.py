@@ -20,7 +20,7 @@ from calib_jax.metrics import bootstrap_detection
 from calib_jax.metrics.bootstrap import Values
 from calib_jax.metrics.detection import detection
 from calib_jax.scores.quantities import Quantities
-from calib_jax.scores.score import Score, check_needs
+from calib_jax.scores.score import Score, check_quantities
 
 Scored = Mapping[str, Mapping[str, Float[np.ndarray, " n"]]]
 """Of each split, by name, the values of each score, by name: one an example."""
@@ -55,7 +55,7 @@ def score_split(
         ConfigError: A score needs a quantity that there is not.
         DataError: A score is not finite.
     """
-    check_needs(scores, quantities)
+    check_quantities(scores, quantities)
     found = {}
     for name, score in scores.items():
         values = score(quantities.only(score.needs))

@@ -12,7 +12,7 @@ def spectrum(features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " d"]:
     """The singular values of the correlation matrix of image features, largest first.
 
     CaRot (arXiv 2311.01723), theorem 3.1 and figure 6: `E[x~ x~^T]` with `x~`
-    the features, each column standardised over the n examples; in float64, from
+    the features, each column standardised over the n examples. In float64, from
     the singular values of `x~` itself, squared and divided by n. A constant
     column counts as zero.
 

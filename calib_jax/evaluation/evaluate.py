@@ -57,8 +57,7 @@ class Evaluation:
         batch_size: Images at a time, over all devices.
         num_examples: Images of each set that the report shows.
         num_resamples: Of the bootstrap intervals; 0: none. 200 of them take 0.13 s for a split of
-            2,000 examples and one calibrator, 0.3 s for 10,000; 0.25 s for an OOD set of 2,000
-            beside as many ID examples.
+            2,000 examples and one calibrator, and 0.3 s for 10,000.
         calibrators: Fitted on `validation` and tried on every split beside the raw model; without
             `validation` there are only those without a fit (`SampleAdaptiveScaling`).
         trends: For shifts, by name, the line of baseline models: the effective robustness beyond

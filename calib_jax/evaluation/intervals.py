@@ -43,7 +43,7 @@ def seeded(splits: Mapping[str, Labelled], outcomes: Mapping[str, Outcomes]) -> 
     """The splits, each with a seed of its own, or with that of an earlier one of the same images.
 
     One set of images under two shifts has the same labels in the same order, and is resampled
-    alike. In the order of the classes unrelated sets may have the same labels too: there the model
+    alike. In the order of the classes unrelated sets may have the same labels too. There the model
     must also be right, and sure, of the same images within a label (`MIN_CORRELATION`).
 
     Args:

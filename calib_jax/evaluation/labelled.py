@@ -56,7 +56,7 @@ class Labelled:
     ) -> Labelled:
         """What predictions say of a split, over the classes of its data set.
 
-        Whatever a model is judged by comes from here: a number that chooses a trial, a penalty or
+        Whatever a model is judged by comes from here. A number that chooses a trial, a penalty or
         an alpha is the one that the report has of the same split.
 
         Args:

@@ -30,8 +30,8 @@ def check_disjoint(
 
     Rows are compared in the coarsest precision of the two arrays, float32 at most. A row that each
     holds once is the same example in both if some of its values occur nowhere else
-    (`MIN_DISTINCTIVE`); of two classes both, with more than six decimals, and in few rows
-    (`MAX_PAIRS_OF_TWO`). What trees and roundings give may be equal by chance: of such rows there
+    (`MIN_DISTINCTIVE`). Of two classes both must, with more than six decimals, and in few rows
+    (`MAX_PAIRS_OF_TWO`). What trees and roundings give may be equal by chance. Of such rows there
     must be more across the arrays than within them can explain (`_excess`), so a few copies go
     unnoticed. Predictions of certainty prove nothing.
 

@@ -108,8 +108,8 @@ class Predictor:
         Args:
             params: `{"encoder": ..., "classifier": ...}`.
             splits: By name.
-            limit: For a quick look: take only so many examples of each, spread evenly, and of each
-                class only the first prompts (at most 1,024 in all, if there are no more classes).
+            limit: For a quick look: only so many examples of each, spread evenly, and of each class
+                only the first prompts (1,024 in all, or one a class).
             store: Keeps the predictions; None: they are in memory alone.
             bar: The title of a progress bar; None shows none.
         """

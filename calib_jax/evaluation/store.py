@@ -25,9 +25,9 @@ _ABOUT = "about.json"
 class Store:
     """The predictions of one model, a folder a split.
 
-    A folder holds `logits.npy` [n c], `features.npy` [n d], `labels.npy` [n], where the head has
-    them `class_embeddings.npy` [c d], a file for each kept score [n], and `about.json`: what the
-    predictions depend on, and a CRC-32 of every file.
+    A folder holds `logits.npy` [n c], `features.npy` [n d] and `labels.npy` [n]. Where the head has
+    them, `class_embeddings.npy` [c d] lies beside, and a file for each kept score [n]. `about.json`
+    has what the predictions depend on, and a CRC-32 of every file.
     """
 
     def __init__(self, folder: pathlib.Path, identities: Mapping[str, Mapping[str, Any]]):

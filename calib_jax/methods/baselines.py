@@ -96,7 +96,7 @@ def lipsum_ft(*, weight: float = 1.0, num_texts: int = 80) -> Method:
     training (their 50,000 steps; see `Method.scheduled` for another length).
 
     Deviations: the head has a bias, and the fixed logit scale is inside its weights, so that AdamW
-    turns it more slowly; the last model is kept, not that of the best test accuracy; the first
+    turns it more slowly. The last model is kept, not that of the best test accuracy. The first
     moments are float32, and the warm-up's first step is not zero.
     """
     return Method(

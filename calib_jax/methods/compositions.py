@@ -17,8 +17,8 @@ _BORN_AGAIN = "born_again"
 def born_again(of: Method, *, weight: float = 1.0) -> Method:
     """The method, trained once more from the same start and taught by its own earlier fit.
 
-    Born-Again networks (arXiv 1805.04770): the loss of `of` plus `weight` times the distillation
-    from the earlier fit, of the class logits where `of` has a loss on them, else of the pairs.
+    Born-Again networks (arXiv 1805.04770): the loss of `of` plus `weight` times a distillation
+    from the earlier fit. That is of the class logits where `of` has a loss on them, else of pairs.
     The result of `born_again` can be born again: each generation is taught by the one before.
 
     Deviations: both fits start from the pre-trained model, where the paper draws new weights; no

@@ -1,6 +1,6 @@
 """All numbers of OOD detection in resamples of both sets, each of which is sorted once.
 
-An area under a curve of precision is a sum over the positives: it is taken over their distinct
+An area under a curve of precision is a sum over the positives. It is taken over their distinct
 scores alone, beside the number of negatives up to each of them.
 """
 

@@ -22,9 +22,9 @@ SHIFT: dict[str, Quantity] = {
         title="effective robustness",
         direction="higher",
         unit="points",
-        meaning="only of shifts that have a line (`evaluation.trends`, `trends=`): accuracy minus "
-        "what the line of baseline models says for the same ID accuracy (Taori et al. 2020), at 0 "
-        "and 1 its limits",
+        meaning="accuracy minus what the line of baseline models says for the same ID accuracy "
+        "(Taori et al. 2020), at 0 and 1 its limits. Only of shifts that have a line "
+        "(`evaluation.trends`, `trends=`)",
     )
 }
 """What is a metric of a split, but only beside another."""

@@ -26,7 +26,7 @@ class LogisticRegression:
             lowest negative log-likelihood on the validation split is kept.
         max_iterations: Of one fit.
         tolerance: A fit has converged when the norm of its gradient is at most this share of the
-            objective; at 1e-4 the objective was within 1e-5 of its minimum, relative to it.
+            objective. At 1e-4 the objective was within 1e-5 of its minimum, relative to it.
     """
 
     l2: tuple[float, ...] = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
@@ -91,7 +91,7 @@ def fit_logistic(
     The bias is not penalised. The same minimum as scikit-learn's at `C = 1 / (n l2)`. The kernel
     does not depend on the start; the bias of a class without examples falls until its gradient is
     within the tolerance. In float32, by L-BFGS (10 pairs, zoom line search) in coordinates in which
-    the features have mean zero and mean squared norm one: the minimum stays where it is, and the
+    the features have mean zero and mean squared norm one. The minimum stays where it is, and the
     iterations are fewer (on scikit-learn's digits, unit-norm, at l2 = 1e-5: 76 instead of 182).
 
     Args:

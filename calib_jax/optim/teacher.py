@@ -43,7 +43,7 @@ class EmaTeacher:
 
     As coded by CaRot's authors (arXiv 2311.01723, section 4.2 and A.3): after the
     optimizer's step t, if `t % update_every == 0` (step 0 included),
-    `teacher <- m_t teacher + (1 - m_t) student`, with `m_t` rising linearly from
+    `teacher <- m_t teacher + (1 - m_t) student`. Here `m_t` rises linearly from
     `initial_momentum` to `final_momentum` over the first `ramp_fraction` of all
     steps. The teacher starts as a copy of the initial student.
     """

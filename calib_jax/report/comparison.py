@@ -1,7 +1,7 @@
 """Methods against each other over seeds: paired differences, orders, rankings.
 
 Functions of the records of `results.json`. With one seed all methods start from the same model and
-are tested on the same images, so two methods are compared seed by seed: what a seed does to both
+are tested on the same images. So two methods are compared seed by seed: what a seed does to both
 cancels. The intervals speak of other seeds, not of other test images, and are not corrected for the
 number of comparisons.
 """
@@ -34,9 +34,9 @@ def paired_differences(runs: Runs, baseline: str, keys: Sequence[str]) -> list[d
     """One row a method other than the baseline: `method`, and under each key the `Difference`.
 
     A difference is the method's number minus the baseline's of the same seed, over the `num_seeds`
-    seeds that have both: `mean`, sample standard deviation `std`, and `low` and `high`, the 95 %
-    interval of Student's t for the mean. What is undefined (no seed; for all but the mean, one
-    seed) is None.
+    seeds that have both. It has the `mean`, the sample standard deviation `std`, and `low` and
+    `high`, the 95 % interval of Student's t for the mean. What is undefined (no seed; for all but
+    the mean, one seed) is None.
 
     Args:
         runs: One record a method and seed, with its `summary`.
@@ -102,10 +102,10 @@ def order_check(runs: Runs, order: Sequence[str], key: str) -> dict[str, Any]:
     """How far the methods come out in a published order, from the worst to the best.
 
     `means`: the mean and spread of each in that order. `pairs`: for each two neighbours the paired
-    difference `better` - `worse`, and whether the order `holds`, is `reversed` or is `undecided`
-    (the interval contains 0, or there is none); `counts` of the three. `kendall_tau`: tau-b between
-    the published rank and our mean, in -1..1, None with fewer than two means or where all of them
-    are equal.
+    difference `better` - `worse`, and whether the order `holds`, is `reversed` or is `undecided`.
+    Undecided: the interval contains 0, or there is none. `counts` of the three. `kendall_tau`: the
+    tau-b between the published rank and our mean, in -1..1, None with fewer than two means or where
+    all of them are equal.
     `missing`: who was not run, or has no such number; the two beside it are then neighbours.
 
     Args:
@@ -140,8 +140,8 @@ def ranking(runs: Runs, key: str) -> list[dict[str, Any]]:
     """The methods by their mean, the best first; equal means keep the order of the records.
 
     Each with `mean`, `std`, `rank` (1 + the number of better means), the paired `difference` to
-    the first, and `may_be_best`: the interval of that difference does not exclude 0; None where
-    there is no interval. A method without the number is left out.
+    the first, and `may_be_best`. It says that the interval of that difference does not exclude 0;
+    None where there is no interval. A method without the number is left out.
 
     Raises:
         ConfigError: The summary has no number of this name.

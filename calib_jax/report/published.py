@@ -1,8 +1,8 @@
 """What the papers report on ImageNet with CLIP ViT-B/16: their numbers, not this library's.
 
 ID: the ImageNet validation set. OOD: the plain mean over V2, R, A, Sketch and ObjectNet. The
-papers' ECE is the mean of the ECEs of unshuffled batches of 512 (10 bins), which is never below
-the ECE of the whole split: a perfectly calibrated model gets about 0.04.
+papers' ECE is the mean of the ECEs of unshuffled batches of 512 (10 bins). It is never below the
+ECE of the whole split: a perfectly calibrated model gets about 0.04.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ GROUPS: dict[str, Mapping[str, Quantity]] = {
 _BLOCK = re.compile(r"<!-- numbers: (\w+) -->\n.*?<!-- end of numbers -->", re.DOTALL)
 
 
-def table(group: Mapping[str, Quantity]) -> str:
+def number_table(group: Mapping[str, Quantity]) -> str:
     """A row a number in Markdown: key, title, meaning, unit, better side."""
     rows = ["| key | title | what it is | unit | better |", "|---|---|---|---|---|"]
     for key, quantity in group.items():
@@ -44,4 +44,4 @@ def _block(found: re.Match[str]) -> str:
     name = found[1]
     if name not in GROUPS:
         raise DataError(f"numbers: got {name!r}, expected one of {', '.join(GROUPS)}. Correct it.")
-    return f"<!-- numbers: {name} -->\n{table(GROUPS[name])}\n<!-- end of numbers -->"
+    return f"<!-- numbers: {name} -->\n{number_table(GROUPS[name])}\n<!-- end of numbers -->"

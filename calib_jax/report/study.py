@@ -12,7 +12,7 @@ from calib_jax.report.data import table_stat
 from calib_jax.report.figures import OTHER, style
 from calib_jax.report.markup import Row, escape, paragraph
 from calib_jax.report.scatter import Point, scatter
-from calib_jax.report.study_tables import Block, sections
+from calib_jax.report.study_tables import Passage, sections
 
 _SCATTER = "Accuracy against calibration"
 _ALL_NAMED = 8  # with more methods their names hide each other
@@ -95,7 +95,7 @@ def _points(experiment: Mapping[str, Any], compared: Set[str]) -> list[Point]:
     return sorted(points, key=lambda point: point.named)
 
 
-def _html(block: Block) -> str:
+def _html(block: Passage) -> str:
     html = markup.table(block.columns, block.rows, wide=True) if block.rows else ""
     if block.points:
         html += f"<ul>{''.join(f'<li>{escape(point)}</li>' for point in block.points)}</ul>"
@@ -105,7 +105,7 @@ def _html(block: Block) -> str:
     return (f"<h3>{escape(block.title)}</h3>" if block.title else "") + html
 
 
-def _markdown(block: Block) -> str:
+def _markdown(block: Passage) -> str:
     parts = [f"### {block.title}"] if block.title else []
     if block.rows:
         lines = [block.columns, ["---", *["---:"] * (len(block.columns) - 1)]]

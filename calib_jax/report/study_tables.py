@@ -33,7 +33,7 @@ _HOW_TO_READ_DIFFERENCES = (
 )
 
 
-class Block(NamedTuple):
+class Passage(NamedTuple):
     """A heading, a table, a list and a note, in this order; what is empty is left out."""
 
     title: str = ""
@@ -44,7 +44,7 @@ class Block(NamedTuple):
     folded: bool = False
 
 
-def sections(study: Mapping[str, Any]) -> list[tuple[str, list[Block]]]:
+def sections(study: Mapping[str, Any]) -> list[tuple[str, list[Passage]]]:
     """The sections in their order: the outcome, each experiment, the papers' numbers."""
     experiments = study["experiments"]
     return [
@@ -68,7 +68,7 @@ def _title(experiment: Experiment) -> str:
     return str(experiment["title"] or experiment["name"])
 
 
-def _outcome(study: Mapping[str, Any], experiment: Experiment) -> Block:
+def _outcome(study: Mapping[str, Any], experiment: Experiment) -> Passage:
     """The answers in words."""
     points = []
     for key, text in _LEADERS.items():
@@ -89,7 +89,7 @@ def _outcome(study: Mapping[str, Any], experiment: Experiment) -> Block:
             + (", ".join(f"{m} (✓)" if m in certain else m for m in better) or "none")
             + "."
         )
-    return Block(_title(experiment), points=[point for point in points if point])
+    return Passage(_title(experiment), points=[point for point in points if point])
 
 
 def _row(experiment: Experiment, method: str) -> Mapping[str, Any]:
@@ -123,7 +123,7 @@ def _calibrated(study: Mapping[str, Any], experiment: Experiment) -> str:
     return f"OOD ECE, of {len(ranks)} methods: {'; '.join(found)}." if found else ""
 
 
-def _ran(experiments: Mapping[str, Experiment]) -> Block:
+def _ran(experiments: Mapping[str, Experiment]) -> Passage:
     columns = ("experiment", "methods", "seeds", "shifts", "device", "JAX", "command")
     rows = []
     for experiment in experiments.values():
@@ -138,10 +138,10 @@ def _ran(experiments: Mapping[str, Experiment]) -> Block:
         )
         rows.append(Row(_title(experiment), [Cell(text) for text in cells]))
     note = "Command: wall time of the last command; what an earlier one had finished is not in it."
-    return Block("What ran", columns, rows, note=note)
+    return Passage("What ran", columns, rows, note=note)
 
 
-def _experiment(experiment: Experiment) -> list[Block]:
+def _experiment(experiment: Experiment) -> list[Passage]:
     blocks = [
         _results(experiment),
         *(_paired(experiment, baseline) for baseline in experiment["paired"]),
@@ -167,7 +167,7 @@ def _styles(experiment: Experiment) -> dict[str, Any]:
     return {row["method"]: style(i) for i, row in enumerate(experiment["table"])}
 
 
-def _results(experiment: Experiment) -> Block:
+def _results(experiment: Experiment) -> Passage:
     shown = _columns(experiment)
     columns = [item for item in tables.summary(experiment) if item[0] in shown]
     rows = [
@@ -176,10 +176,10 @@ def _results(experiment: Experiment) -> Block:
     ]
     headings = ["method", *map(tables.heading, shown)]
     note = f"In {tables.note(experiment)}. Best of each column in bold, visible ties too."
-    return Block("Results", headings, rows, note=note)
+    return Passage("Results", headings, rows, note=note)
 
 
-def _paired(experiment: Experiment, baseline: str) -> Block:
+def _paired(experiment: Experiment, baseline: str) -> Passage:
     columns, styles = _columns(experiment), _styles(experiment)
     rows = []
     for row in experiment["paired"][baseline]:
@@ -191,10 +191,10 @@ def _paired(experiment: Experiment, baseline: str) -> Block:
     first = baseline == next(iter(experiment["paired"]))
     note = _HOW_TO_READ_DIFFERENCES if first else ""
     headings = ["method", "both", *map(tables.heading, columns)]
-    return Block(f"Difference to {baseline}", headings, rows, note=note, folded=not first)
+    return Passage(f"Difference to {baseline}", headings, rows, note=note, folded=not first)
 
 
-def _order(experiment: Experiment) -> Block:
+def _order(experiment: Experiment) -> Passage:
     order = experiment["order"]
     means = {row["method"]: percent(Stat(row["mean"], row["std"])) for row in order["means"]}
     rows = [
@@ -210,7 +210,7 @@ def _order(experiment: Experiment) -> Block:
         for pair in order["pairs"]
     ]
     if not rows:
-        return Block()
+        return Passage()
     note = (
         f"Kendall's tau between the published order and ours: {_tau(order)} (1: the same, -1: "
         "reversed). Undecided: the interval contains 0, or there is only one seed."
@@ -218,10 +218,10 @@ def _order(experiment: Experiment) -> Block:
     if order["missing"]:
         note += f" Not run: {', '.join(order['missing'])}."
     columns = ("published order", "lower", "higher", "difference", "here")
-    return Block("The published order in OOD accuracy", columns, rows, note=note)
+    return Passage("The published order in OOD accuracy", columns, rows, note=note)
 
 
-def _ranking(experiment: Experiment) -> Block:
+def _ranking(experiment: Experiment) -> Passage:
     styles = _styles(experiment)
     rows = [
         Row(
@@ -238,10 +238,10 @@ def _ranking(experiment: Experiment) -> Block:
     columns = ("rank", "mean OOD ECE ↓", "difference to the first", "may be best")
     note = "May be best: the interval of the difference to the first does not exclude 0; "
     note += f"{DASH}: there is no interval."
-    return Block("Ranking by OOD ECE", columns, rows, note=note)
+    return Passage("Ranking by OOD ECE", columns, rows, note=note)
 
 
-def _tuning(experiment: Experiment) -> Block:
+def _tuning(experiment: Experiment) -> Passage:
     rows = []
     for method, record in experiment["tuning"].items():
         scores = {trial["name"]: trial["score"] for trial in record["trials"]}
@@ -262,10 +262,10 @@ def _tuning(experiment: Experiment) -> Block:
     budgets = sorted({len(record["trials"]) for record in experiment["tuning"].values()})
     note = f"Chosen on: {experiment['tuned_on'] or DASH}. Trials a method: "
     note += ", ".join(map(str, budgets)) + (" for each." if len(budgets) == 1 else ": unequal.")
-    return Block("Hyper-parameters", columns, rows, note=note, folded=True)
+    return Passage("Hyper-parameters", columns, rows, note=note, folded=True)
 
 
-def _data(experiment: Experiment) -> Block:
+def _data(experiment: Experiment) -> Passage:
     datasets = experiment["datasets"]
     sizes = datasets.get("num_examples") or {}
     points = []
@@ -279,10 +279,10 @@ def _data(experiment: Experiment) -> Block:
         if names:
             counted = (f"{name} ({sizes[name]})" if name in sizes else name for name in names)
             points.append(f"{title}: {', '.join(counted)}.")
-    return Block("Test images", points=points, folded=True)
+    return Passage("Test images", points=points, folded=True)
 
 
-def _published(rows: Sequence[Mapping[str, Any]]) -> Block:
+def _published(rows: Sequence[Mapping[str, Any]]) -> Passage:
     """The papers' table, with the source of each row."""
     columns = ("method", "ID acc ↑", "mean OOD acc ↑", "mean OOD ECE (per batch) ↓", "source")
     shown = [
@@ -297,4 +297,4 @@ def _published(rows: Sequence[Mapping[str, Any]]) -> Block:
         )
         for row in rows
     ]
-    return Block("", columns, shown, note=f"In %. {papers.NOTE}")
+    return Passage("", columns, shown, note=f"In %. {papers.NOTE}")

@@ -55,7 +55,7 @@ def with_page(results: Results, history: Sequence[Mapping[str, Any]] = ()) -> di
     }
     means = {method: _means(_runs(results, method)) for method in methods}
     page = {
-        "drawn": drawn(results),
+        "drawn": drawn_methods(results),
         "leaders": leaders(results),
         "means": means,
         "over_shifts": {method: _over_shifts(results, method) for method in methods},
@@ -87,7 +87,7 @@ def _grouped(
     }
 
 
-def drawn(results: Results) -> list[str]:
+def drawn_methods(results: Results) -> list[str]:
     """The methods that figures show, in the order of the table.
 
     All of them where there are at most `MAX_DRAWN`; else the first, and the best, second best and

@@ -20,7 +20,7 @@ from calib_jax.report.comparison import (
 )
 from calib_jax.report.tables import COLUMNS
 from calib_jax.runs.bound_record import bound_record
-from calib_jax.runs.page_record import drawn
+from calib_jax.runs.page_record import drawn_methods
 
 _KEPT = (
     *("title", "created", "calib_jax_version", "environment", "num_bins", "table_score"),
@@ -40,12 +40,18 @@ def collect_study(
 ) -> dict[str, Any]:
     """Everything that the page of a study shows, made of the `results.json` of its experiments.
 
-    For each experiment: its table, data, seeds and machine; `paired`, the differences to each
-    baseline; `order`, the published order in OOD accuracy; `ranking`, the methods by OOD ECE;
-    `leaders`, those that may be the best; `better`, those better in OOD accuracy and OOD ECE at
-    once than each of `calibrated` among the baselines; `tuning`, the trials of each method, where
-    the results have them; `runs`, the summary of each; `unbeaten`, whom none beats in both numbers;
-    `page`, which methods are drawn and what is said of CaRot's bound.
+    Each experiment has its table, data, seeds and machine, and:
+
+    - `paired`: the differences to each baseline.
+    - `order`: the published order in OOD accuracy.
+    - `ranking`: the methods by OOD ECE.
+    - `leaders`: those that may be the best.
+    - `better`: those better in OOD accuracy and OOD ECE at once than each of `calibrated` among the
+      baselines.
+    - `tuning`: the trials of each method, where the results have them.
+    - `runs`: the summary of each.
+    - `unbeaten`: those that none beats in both numbers.
+    - `page`: which methods are drawn and what is said of CaRot's bound.
 
     Args:
         results: `results.json` of each experiment by its name; may have `tuning`: for each method
@@ -102,7 +108,7 @@ def _experiment(
         "tuning": _tuning(name, results.get("tuning") or {}),
         "runs": [{key: run.get(key) for key in _KEPT_OF_RUNS} for run in runs],
         "unbeaten": unbeaten(results["table"]),
-        "page": {"drawn": drawn(results), "bound": bound_record(runs)},
+        "page": {"drawn": drawn_methods(results), "bound": bound_record(runs)},
     }
 
 

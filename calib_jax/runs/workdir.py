@@ -18,11 +18,7 @@ from calib_jax.core.settings import differences
 class Workdir:
     """Paths in the folder of a run.
 
-    `config.json`, `metrics.jsonl`, `results.json`, `report.html`, `data/` (prepared by the run),
-    `trainings/seed_0/carot.json` (what it depends on), `checkpoints/seed_0/carot/`,
-    `pretrained/seed_0/`, `tuning/seed_0/carot.TRIAL.json`, `predictions/seed_0/carot/SPLIT/` (may
-    be deleted), `evaluations/seed_0/carot.json`, `curves/seed_0/carot.json`, `models/seed_0/carot/`
-    (the exports), `earlier/1/` (a record that a later one has replaced).
+    docs/workdir.md says what each file and folder is.
     """
 
     def __init__(self, path: pathlib.Path):

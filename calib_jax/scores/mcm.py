@@ -17,8 +17,8 @@ class MCM(Score):
 
     Ming et al. 2022, "Delving into Out-of-Distribution Detection with Vision-Language
     Representations". The similarities s are cosines of image and class texts, NOT multiplied
-    by CLIP's logit scale: at T = 1 that makes another detector (T = 0.01 is MSP on CLIP's
-    logits at its scale of 100).
+    by CLIP's logit scale. At T = 1 that makes another detector; T = 0.01 is MSP on CLIP's
+    logits at its scale of 100.
 
     Attributes:
         temperature: T.

@@ -71,7 +71,7 @@ def fitted(
     }
 
 
-def check_needs(
+def check_quantities(
     scores: Mapping[str, Score], quantities: Quantities, *, where: str = "evaluation.scores"
 ) -> None:
     """Refuses a score that needs what there is not.

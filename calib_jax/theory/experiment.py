@@ -1,7 +1,7 @@
 """The toy experiment behind CaRot's bound (arXiv 2311.01723, sections 5.1 and A.1).
 
 For a representation of width d, theorem 3.1 bounds the OOD calibration error of a classifier, and
-with it the OOD error, by its ID calibration error plus `d / sigma_min`: `sigma_min` is the
+with it the OOD error, by its ID calibration error plus `d / sigma_min`. Here `sigma_min` is the
 smallest singular value of the ID correlation matrix of the representation. `run_theory` trains
 many small networks and asks how the bound's quantities go with what they bound.
 """
@@ -39,14 +39,14 @@ class Theory:
     """The toy experiment: data, networks, objectives.
 
     The paper gives `dims`, `flip_rate`, `ood_scale`, three layers and three repeats, 111 models in
-    all. The rest is ours: every other number, tanh, Adam at a constant rate, the mean shift that
-    takes the class means away, OOD labels that are the ID test set's, a teacher from its own
-    initial weights, and the division of the models (per seed one baseline, each strength of each
-    term alone, and the k-th strengths of both together). They were set before any correlation was
-    seen, except that 2,000 training examples and widths (128, 32) were tried first: the networks
-    learnt the wrong labels by heart (ID accuracy 73 %, where no more than 85 % is possible). The
-    OOD MSE then went against 1 / sigma_min with r = -0.85 within a seed, with the values below
-    with r = -0.21.
+    all. The rest is ours: every other number, tanh, Adam at a constant rate, and the mean shift
+    that takes the class means away. So are OOD labels that are the ID test set's, a teacher from
+    its own initial weights, and the division of the models. Per seed these are one baseline, each
+    strength of each term alone, and the k-th strengths of both together. All was set before any
+    correlation was seen, but for one thing: 2,000 training examples and widths (128, 32) were tried
+    first. There the networks learnt the wrong labels by heart (ID accuracy 73 %, of 85 % that is
+    possible). The OOD MSE then went against 1 / sigma_min with r = -0.85 within a seed, with the
+    values below with r = -0.21.
 
     Attributes:
         dims: Inputs whose class means vanish OOD, inputs that shrink OOD, inputs that are noise.

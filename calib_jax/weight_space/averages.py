@@ -31,7 +31,7 @@ class CurvePoint(NamedTuple):
     metrics: Mapping[str, float]
 
 
-class Soup(NamedTuple):
+class Mixed(NamedTuple):
     """A greedy soup.
 
     Attributes:
@@ -119,7 +119,7 @@ def uniform_soup(models: Sequence[Params]) -> Params:
     return _mean(models)
 
 
-def greedy_soup(models: Sequence[Params], score: Callable[[Params], float]) -> Soup:
+def greedy_soup(models: Sequence[Params], score: Callable[[Params], float]) -> Mixed:
     """The soup to which each model, best first, was added if that did not lower the score.
 
     Model soups (arXiv 2203.05482, recipe 1). Equal models are tried in the given order.
@@ -136,13 +136,13 @@ def greedy_soup(models: Sequence[Params], score: Callable[[Params], float]) -> S
     _check_models(models, at_least=1)
     alone = [_finite(score(model), f"score of models[{i}]") for i, model in enumerate(models)]
     order = sorted(range(len(models)), key=lambda i: -alone[i])
-    soup = Soup(models[order[0]], (order[0],), alone[order[0]])
+    soup = Mixed(models[order[0]], (order[0],), alone[order[0]])
     for i in order[1:]:
         members = (*soup.members, i)
         params = _mean([models[member] for member in members])
         value = _finite(score(params), f"score of the soup of models {list(members)}")
         if value >= soup.score:
-            soup = Soup(params, members, value)
+            soup = Mixed(params, members, value)
     return soup
 
 

@@ -76,8 +76,8 @@ def tpgm(
     TPGM (arXiv 2303.10720) as its authors apply it to CLIP: once, after fine-tuning, by Adam at
     1e-2 for 200 steps. Each radius starts at half the smallest norm in its leaf and is kept
     between 0 and the largest. Deviations: no row leaves its ball (the authors stretch rows shorter
-    than the radius); query, key and value have a radius each; the authors learn the radii on the
-    split that they report, here it must be a validation split.
+    than the radius), and query, key and value have a radius each. The authors learn the radii on
+    the split that they report, here it must be a validation split.
 
     Not the train step: what is learnt is one number a leaf, no term looks at views, and nothing
     is kept between runs, so a few lines of optax do.

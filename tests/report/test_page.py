@@ -415,7 +415,7 @@ def with_all_keys(results):
     for row in results["table"]:
         row["ood_ece_calibrated"] = {"mean": 0.0625, "std": None}
     return results | {
-        "curves": {"flyp": {"alphas": [0, 1], "splits": {clean: line, shifts[0]: line}}}
+        "curves": {"flyp": {"alphas": [0.0, 1.0], "splits": {clean: line, shifts[0]: line}}}
     }
 
 

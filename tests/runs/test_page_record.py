@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from calib_jax.report.selection import MAX_DRAWN
-from calib_jax.runs.page_record import drawn, leaders, with_page
+from calib_jax.runs.page_record import drawn_methods, leaders, with_page
 
 
 def metrics(ece, nll):
@@ -132,4 +132,4 @@ def test_nobody_leads_without_a_contest():
 
 def test_many_without_numbers_are_still_as_many_as_fit():
     results = {"table": [{"method": f"m{i}"} for i in range(12)]}
-    assert drawn(results) == [f"m{i}" for i in range(MAX_DRAWN)]
+    assert drawn_methods(results) == [f"m{i}" for i in range(MAX_DRAWN)]

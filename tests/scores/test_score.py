@@ -11,7 +11,7 @@ from calib_jax.scores.energy import Energy
 from calib_jax.scores.mcm import MCM
 from calib_jax.scores.msp import MSP
 from calib_jax.scores.quantities import Quantities
-from calib_jax.scores.score import Score, check_needs, fitted
+from calib_jax.scores.score import Score, check_quantities, fitted
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -59,10 +59,10 @@ def test_without_what_it_is_fitted_to_it_is_refused():
 
 
 def test_what_is_absent_is_refused_by_the_names_of_score_and_quantity():
-    check_needs(SCORES, Quantities(features=FEATURES, logits=FEATURES))
+    check_quantities(SCORES, Quantities(features=FEATURES, logits=FEATURES))
     message = r"^evaluation.scores.msp: got no logits of the split, expected logits. Remove the sco"
     with pytest.raises(ConfigError, match=message):
-        check_needs(SCORES, Quantities(features=FEATURES))
+        check_quantities(SCORES, Quantities(features=FEATURES))
 
 
 def test_a_score_defines_its_call():
