@@ -193,8 +193,8 @@ def _weight_lines(splits: Sequence[str], clean: str) -> dict[str, _WeightLine]:
 
 
 def _weight_curve(
-    alphas: Sequence[float],
-    heights: Mapping[str, Sequence[float]],
+    alphas: Sequence[float | int],
+    heights: Mapping[str, Sequence[float | int | None]],
     lines: Mapping[str, _WeightLine],
     *,
     name: str,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from calib_jax.evaluation.split_metrics import finite
 from calib_jax.metrics import catalogue
 from calib_jax.report import data, intervals, tables
 from calib_jax.report.data import Stat, lookup, number, stat
@@ -242,11 +243,11 @@ def _half_widths(results: Results) -> dict[str, dict[str, float]]:
     return found
 
 
-def _mean_curve(curve: Mapping[str, Any], clean: str) -> dict[str, list[float]]:
+def _mean_curve(curve: Mapping[str, Any], clean: str) -> dict[str, list[float | None]]:
     """Of each metric of a curve between two models its mean over the shifts, at each alpha."""
     shifted = [of for name, of in curve["splits"].items() if name != clean]
     keys = dict.fromkeys(key for of in shifted for key in of)
-    return {
-        key: np.mean([np.asarray(of[key], np.float64) for of in shifted], axis=0).tolist()
-        for key in keys
+    means = {
+        key: np.mean([np.asarray(of[key], np.float64) for of in shifted], axis=0) for key in keys
     }
+    return {key: [finite(value) for value in values.tolist()] for key, values in means.items()}

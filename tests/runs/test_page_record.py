@@ -51,8 +51,8 @@ def make_results():
                 "alphas": [0, 1],
                 "splits": {
                     "clean": {"accuracy": [0.9, 0.8]},
-                    "fog": {"accuracy": [0.5, 0.25]},
-                    "snow": {"accuracy": [0.25, 0.75]},
+                    "snow": {"accuracy": [0.25, 0.75], "ece_15": [0.5, None]},
+                    "fog": {"accuracy": [0.5, 0.25], "ece_15": [0.25, 0.5]},
                 },
             }
         },
@@ -91,7 +91,7 @@ def test_means_over_the_shifts():
     np.testing.assert_allclose(
         [sets["coverage"], sets["worst_coverage"], sets["mean_size"]], [0.85, 0.85, 2.05]
     )
-    assert page["curves"]["a"]["accuracy"] == [0.375, 0.5]
+    assert page["curves"]["a"] == {"accuracy": [0.375, 0.5], "ece_15": [0.375, None]}
 
 
 def test_whether_calibration_helps():
