@@ -18,7 +18,7 @@ STYLED = ("clean", *digits.DOMAINS)
 PREPARE = """
 import pathlib, sys
 from calib_jax.data.builders import digits
-digits.prepare(pathlib.Path(sys.argv[1]))
+digits.write_domains(pathlib.Path(sys.argv[1]))
 assert "tensorflow" not in sys.modules
 """
 
@@ -106,7 +106,7 @@ def test_no_photo_column_is_shared():
 
 def test_prepare_leaves_prepared_domains_alone(data_dir):
     before = {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")}
-    digits.prepare(data_dir)
+    digits.write_domains(data_dir)
     assert {path: path.stat().st_mtime_ns for path in data_dir.rglob("*")} == before
 
 
