@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from calib_jax.core import errors
 
@@ -104,3 +104,9 @@ def logsumexp(
     """
     largest, sums = max_and_sum_exp(logits, temperature=temperature)
     return largest + temperature * np.log(sums)
+
+
+def spread(num_examples: int, limit: int | None = None) -> Int[np.ndarray, " n"]:
+    """All indices of a split, or `limit` of them at even distances."""
+    count = num_examples if limit is None else min(limit, num_examples)
+    return np.arange(count) * num_examples // max(count, 1)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from calib_jax.core.errors import ConfigError
+from calib_jax.core.numerics import spread
 from calib_jax.core.types import Batch
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.datasets.prepared import ImageSplit
@@ -188,12 +189,6 @@ def _view_maker(
         return arrays if frame.taps is None else {**arrays, "taps": frame.taps}
 
     return view
-
-
-def spread(num_examples: int, limit: int | None = None) -> Int[np.ndarray, " n"]:
-    """All indices of a split, or `limit` of them at even distances."""
-    count = num_examples if limit is None else min(limit, num_examples)
-    return np.arange(count) * num_examples // max(count, 1)
 
 
 def evaluation_batches(

@@ -10,12 +10,11 @@ from jaxtyping import Float
 from calib_jax.calibrators.calibrator import Calibrator, PairedCalibrator
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core.errors import ConfigError, nearest
-from calib_jax.core.numerics import softmax
+from calib_jax.core.numerics import softmax, spread
 from calib_jax.core.types import Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.datasets.slices import may_overlap
-from calib_jax.data.pipeline import spread
 from calib_jax.evaluation import intervals
 from calib_jax.evaluation.detection import (
     Scored,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int, Integer, Real
 
 from calib_jax.core.errors import ConfigError
+from calib_jax.core.numerics import spread
 from calib_jax.core.types import Predictions
-from calib_jax.data.datasets.prepared import ImageSplit
-from calib_jax.data.pipeline import spread
 from calib_jax.evaluation.restrict import relabel, restrict
 from calib_jax.evaluation.split_metrics import NUM_BINS, classification_metrics, finite
 from calib_jax.metrics.builtin import BUILTIN
@@ -20,6 +20,22 @@ from calib_jax.metrics.outcomes import Kind, Outcomes, of_logits, of_probs
 
 ONE_ANSWER = tuple(key for key, metric in BUILTIN.items() if metric.one_answer)
 """Metrics that ask for the one class of an example: undefined where several are right."""
+
+
+@runtime_checkable
+class ClassSplit(Protocol):
+    """What `Labelled` asks of a split: an `ImageSplit`, which says what each of it is."""
+
+    groups: Int[np.ndarray, " c"] | None
+    has_answers: bool
+
+    def __len__(self) -> int:
+        """The number of examples."""
+
+    def answers(
+        self, indices: Int[np.ndarray, " n"] | None = None
+    ) -> Bool[np.ndarray, "n c"] | None:
+        """Which classes are right for these examples, or for all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +66,7 @@ class Labelled:
     def of(
         cls,
         predictions: Predictions,
-        split: ImageSplit,
+        split: ClassSplit,
         *,
         zero_shot: Predictions | None = None,
     ) -> Labelled:
@@ -60,7 +76,7 @@ class Labelled:
         an alpha is the one that the report has of the same split.
 
         Args:
-            predictions: Of every example, or of fewer at even distances (`data.pipeline.spread`).
+            predictions: Of every example, or of fewer at even distances (`core.numerics.spread`).
             split: What was predicted.
             zero_shot: Those of the pre-trained model.
         """
@@ -136,7 +152,7 @@ class Labelled:
         return tuple(class_names[index] for index in np.flatnonzero(self.groups >= 0)[first])
 
 
-def check_defined(metric: str, split: ImageSplit, *, where: str, fix: str) -> None:
+def check_defined(metric: str, split: ClassSplit, *, where: str, fix: str) -> None:
     """Refuses to choose by a metric that the validation split has none of.
 
     Args:

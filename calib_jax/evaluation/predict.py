@@ -21,11 +21,12 @@ from calib_jax.classifiers.head import (
     check_tree,
 )
 from calib_jax.classifiers.stored import kept_head
+from calib_jax.core.numerics import spread
 from calib_jax.core.resampling import resample
 from calib_jax.core.sharding import batched
 from calib_jax.core.types import Params, Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
-from calib_jax.data.pipeline import evaluation_batches, spread
+from calib_jax.data.pipeline import evaluation_batches
 from calib_jax.evaluation.store import Store, in_memory
 from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables

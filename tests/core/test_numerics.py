@@ -61,3 +61,18 @@ def test_temperature_must_be_positive(temperature):
     message = f"temperature: got {temperature}, expected a finite number above 0"
     with pytest.raises(errors.ConfigError, match=message):
         numerics.logsumexp(LOGITS, temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "limit", "expected"),
+    [
+        (5, None, [0, 1, 2, 3, 4]),
+        (5, 9, [0, 1, 2, 3, 4]),
+        (10, 4, [0, 2, 5, 7]),
+        (7, 1, [0]),
+        (7, 0, []),
+        (0, None, []),
+    ],
+)
+def test_spread_takes_even_distances(num_examples, limit, expected):
+    assert numerics.spread(num_examples, limit).tolist() == expected

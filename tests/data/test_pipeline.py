@@ -276,21 +276,6 @@ def test_more_images_a_batch_than_there_are(images):
         batches(images, batch_size=40)
 
 
-@pytest.mark.parametrize(
-    ("num_examples", "limit", "expected"),
-    [
-        (5, None, [0, 1, 2, 3, 4]),
-        (5, 9, [0, 1, 2, 3, 4]),
-        (10, 4, [0, 2, 5, 7]),
-        (7, 1, [0]),
-        (7, 0, []),
-        (0, None, []),
-    ],
-)
-def test_spread_takes_even_distances(num_examples, limit, expected):
-    assert pipeline.spread(num_examples, limit).tolist() == expected
-
-
 def valid(batches):
     """Images and labels of the rows that count, in order."""
     found = [(b.image[b.mask], b.label[b.mask]) for b in batches]

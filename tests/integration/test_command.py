@@ -48,8 +48,13 @@ def test_a_run_from_the_shell(config, tmp_path):
     assert "pretrain: 100%" in done.stderr
     assert (workdir / "report.html").stat().st_size > 10_000
     other = command("--config", config, "--workdir", workdir, "--config.evaluation.num_examples=1")
+    assert other.returncode == 0, other.stderr
+    said = "evaluation.num_examples: 3 -> 1: the finished models are evaluated again, not trained"
+    assert said in other.stdout
+    option = "--config.pretrain.training.num_steps=5"
+    other = command("--config", config, "--workdir", workdir, option)
     assert other.returncode == 2
-    assert "1 field differs: evaluation.num_examples: 3 -> 1" in other.stderr
+    assert "1 field differs: pretrain.training.num_steps: 4 -> 5" in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -25,16 +25,18 @@ from calib_jax.core.sharding import make_mesh
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.tokenizers import word_tokenizer
-from calib_jax.evaluation.detection import detection_metrics
+from calib_jax.evaluation.detection import quantities_of, score_split
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.evaluation.split_metrics import classification_metrics
 from calib_jax.methods.method import Method
+from calib_jax.metrics.outcomes import of_logits
 from calib_jax.objectives.cross_entropy import CrossEntropy
 from calib_jax.objectives.distillation import LogitDistillation
 from calib_jax.objectives.views import Start
 from calib_jax.optim.optimizers import AdamW
 from calib_jax.runs.experiment import Tuning
 from calib_jax.runs.export import Export, Exporter
+from calib_jax.scores.mcm import MCM
 from calib_jax.training.state import create_state
 from calib_jax.training.step import make_train_step
 
@@ -150,7 +152,8 @@ def test_it_predicts_and_is_judged(tiny_model, tiny_batches, params, predictions
             expected[row, k] = near + unit[row] @ kernel[:, k]
     np.testing.assert_allclose(predictions.logits, expected, rtol=1e-4, atol=1e-4)
     assert predictions.class_embeddings is None
-    assert 0 <= classification_metrics(predictions)["ece_15"] <= 1
+    outcomes = of_logits(predictions.logits, predictions.labels)
+    assert 0 <= classification_metrics(outcomes)["ece_15"] <= 1
 
 
 def test_scores_of_similarities_refuse_a_head_without_class_embeddings(predictions):
@@ -162,7 +165,7 @@ def test_scores_of_similarities_refuse_a_head_without_class_embeddings(predictio
     with pytest.raises(ConfigError, match=message):
         predictions.similarities()
     with pytest.raises(ConfigError, match=message):
-        detection_metrics(predictions, predictions)
+        score_split({"mcm": MCM()}, quantities_of(predictions))
 
 
 def test_a_head_that_is_no_tree_is_refused(tiny_model, tiny_batches, params):

@@ -20,7 +20,6 @@ from calib_jax.runs import trainer as trainer_module
 from calib_jax.runs.experiment import Tuning
 from calib_jax.runs.run import run
 from calib_jax.runs.texts import read_texts
-from calib_jax.training import loop
 from calib_jax.training.loop import Training
 from calib_jax.weight_space.rows import Soup, TeacherOf, WiseFT
 
@@ -105,7 +104,8 @@ class Seen:
         self.fits, self.trained, self.num_feature_passes = {}, [], 0
 
     def patch(self, monkeypatch):
-        fit, make_batches, predict = trainer_module.fit, loop._opened, Predictor.__call__
+        fit, make_batches = trainer_module.fit, trainer_module.Trainer._batches
+        predict = Predictor.__call__
 
         def watched(method, encoder, params, tables, **rest):
             key = (rest["logbook"].name, rest["logbook"].seed)
@@ -114,16 +114,16 @@ class Seen:
             self.fits[key] = {"params": params, "origin": rest["origin"], "fitted": fitted}
             return fitted
 
-        def opened(*args):
+        def opened(trainer, *args):
             self.trained.append(self.last)
-            return make_batches(*args)
+            return make_batches(trainer, *args)
 
         def counted(predictor, params, splits, **rest):
             self.num_feature_passes += rest.get("bar") == "features"
             return predict(predictor, params, splits, **rest)
 
         monkeypatch.setattr(trainer_module, "fit", watched)
-        monkeypatch.setattr(loop, "_opened", opened)
+        monkeypatch.setattr(trainer_module.Trainer, "_batches", opened)
         monkeypatch.setattr(Predictor, "__call__", counted)
 
 

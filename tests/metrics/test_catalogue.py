@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calib_jax.core.errors import ConfigError, DataError
-from calib_jax.metrics import bootstrap, bootstrap_curves, builtin, catalogue, detection
+from calib_jax.metrics import bootstrap, bootstrap_detection, builtin, catalogue, detection
 from calib_jax.metrics.metric import BINS, Metric, SplitView
 from calib_jax.metrics.outcomes import of_logits
 
@@ -88,8 +88,10 @@ def test_the_detection_numbers_are_those_of_both_ways_to_make_them():
     id_scores, ood_scores = RNG.standard_normal(50) + 1, RNG.standard_normal(40)
     values = detection.detection(id_scores, ood_scores)
     assert list(values) == list(catalogue.DETECTION)
-    drawn = bootstrap_curves.detection(id_scores, ood_scores, num_resamples=2)
-    assert list(drawn) == list(catalogue.DETECTION)
+    drawn = bootstrap_detection.detections(
+        {"mine": (id_scores, ood_scores)}, num_resamples=2, seed=(0, 1)
+    )
+    assert list(drawn["mine"]) == list(catalogue.DETECTION)
     for key, metric in catalogue.DETECTION.items():
         once = metric.statistic(id_scores, ood_scores).of_counts(np.ones((1, 90)))
         np.testing.assert_allclose(once, [values[key]], rtol=1e-9)

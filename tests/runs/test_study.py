@@ -83,7 +83,7 @@ def test_a_finished_study_is_only_read(finished, study, monkeypatch):
 def test_what_is_missing_is_named(study, tmp_path, monkeypatch, capsys):
     ran = []
     monkeypatch.setattr(study_module, "run", lambda experiment, folder: ran.append(folder.name))
-    monkeypatch.setattr(study_module.Experiment, "validate", lambda self, mesh: None)
+    monkeypatch.setattr(study_module.Experiment, "validate", lambda self: None)
     part = copy.deepcopy(study)
     part.only = "dark"
     assert run_study(part, tmp_path) == {}
@@ -94,8 +94,12 @@ def test_what_is_missing_is_named(study, tmp_path, monkeypatch, capsys):
 
 def test_a_model_of_another_config_is_refused(finished, study):
     other = copy.deepcopy(study)
-    other.pretrain.title = "Another"
-    with pytest.raises(ConfigError, match=r"pretrain: it holds a run of another config, .*title:"):
+    other.pretrain.pretrain_method.optimizer.learning_rate = 0.5
+    # The tiny study trains for no step, and keeps no checkpoint: what has one is not replaced.
+    checkpoints = finished[0] / "pretrain/checkpoints/seed_0/pretrain"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    message = r"pretrain: it holds a run of another config, .*pretrain_method.*learning_rate: "
+    with pytest.raises(ConfigError, match=message):
         run_study(other, finished[0])
 
 
@@ -106,6 +110,8 @@ def test_experiments_from_two_models_are_not_compared(finished, study):
     results = json.loads(content)
     results["config"]["pretrained_weights_crc32"] += 1
     file.write_text(json.dumps(results))
+    study = copy.deepcopy(study)
+    study.only = "bright"  # the other would be evaluated anew
     message = r"its experiments started from 2 different models, expected one. Choose another"
     try:
         with pytest.raises(ConfigError, match=message):
