@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from calib_jax.calibrators.calibrator import Calibrator, PairedCalibrator
 from calib_jax.calibrators.temperature import TemperatureScaling
+from calib_jax.classifiers.head import Head, PrototypeHead
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.numerics import softmax, spread
 from calib_jax.core.types import Predictions
@@ -144,6 +145,23 @@ class Evaluation:
                     f"which shares examples with {name!r}, {split.name}[{split.split}], or may. "
                     "Fit calibrators to other examples, or set calibrators={} and "
                     "conformal_alpha=None."
+                )
+
+    def validate_head(self, head_type: type[Head], where: str) -> None:
+        """Raises a ConfigError for a score that heads of this class give nothing to.
+
+        Args:
+            head_type: Of a method's classifier.
+            where: The method's place in the config, for the message.
+        """
+        if not self.unknown() or issubclass(head_type, PrototypeHead):
+            return
+        for name, score in self.scores.items():
+            if (score.needs | score.fit_needs) & {"similarities", "class_bank"}:
+                raise ConfigError(
+                    f"evaluation.scores.{name}: it looks at class embeddings, but the "
+                    f"{head_type.__name__} of {where} has none. Remove the score, or give the head "
+                    "class_embeddings()."
                 )
 
     def needs_zero_shot(self) -> bool:

@@ -237,6 +237,8 @@ class Experiment:
         method.validate(phase.where, num_steps=stage.training.num_steps)
         if phase.stage == FINETUNE and self.export.folders(phase.name, method):
             check_exportable(method.classifier, phase.where)
+        if phase.stage == FINETUNE:
+            self.evaluation.validate_head(method.classifier.head_type, phase.where)
         if not method.terms:
             return
         if not stage.sources:

@@ -37,6 +37,7 @@ from calib_jax.optim.optimizers import AdamW
 from calib_jax.runs.experiment import Tuning
 from calib_jax.runs.export import Export, Exporter
 from calib_jax.scores.mcm import MCM
+from calib_jax.scores.msp import MSP
 from calib_jax.training.state import create_state
 from calib_jax.training.step import make_train_step
 
@@ -197,7 +198,7 @@ def test_no_file_can_hold_it(tiny_model, tiny_batches, params, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_would_export_it_is_refused_before_any_work(tiny_experiment):
+def test_a_run_that_it_cannot_serve_is_refused_before_any_work(tiny_experiment):
     with pytest.raises(ConfigError, match=rf"^methods\.cache\.classifier: Cache makes {REFUSAL}"):
         tiny_experiment(methods={"cache": cache()}).validate()
     with pytest.raises(ConfigError, match=rf"^methods\.cache\.classifier: Cache makes {REFUSAL}"):
@@ -209,6 +210,19 @@ def test_a_run_that_would_export_it_is_refused_before_any_work(tiny_experiment):
         ConfigError, match=rf"^tuning\.trials\.tip\.cache\.classifier: Cache makes {REFUSAL}"
     ):
         tiny_experiment(methods={"tip": linear}, tuning=Tuning(trials={"tip": trials})).validate()
-    tiny_experiment(methods={"cache": cache()}, export=Export(models=False)).validate()
-    # What is not trained is not exported.
-    tiny_experiment(methods={"cache": cache(terms={})}).validate()
+    for changes in (
+        {"methods": {"cache": cache()}, "export": Export(models=False)},
+        {"methods": {"cache": cache(terms={})}},  # what is not trained is not exported
+    ):
+        experiment = tiny_experiment(**changes)
+        message = (
+            r"^evaluation\.scores\.mcm: it looks at class embeddings, but the CacheHead of "
+            r"methods\.cache has none\. Remove the score, or give the head class_embeddings\(\)\.$"
+        )
+        with pytest.raises(ConfigError, match=message):
+            experiment.validate()
+        experiment.evaluation.scores, experiment.evaluation.score = {"msp": MSP()}, "msp"
+        experiment.validate()
+    without = tiny_experiment(**changes)
+    without.evaluation.near, without.evaluation.far = {}, {}
+    without.validate()
