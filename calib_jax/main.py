@@ -5,9 +5,17 @@ Any field of the config can be set: `--config.finetune.training.num_steps=100`,
 
 Compiled programs are kept in `~/.cache/calib_jax/compiled`, at most 1 GiB of them, for every later
 run; it may be deleted. JAX_COMPILATION_CACHE_DIR names another folder.
+
+On Linux the process starts itself again with glibc's huge pages (GLIBC_TUNABLES), unless that
+variable is set.
 """
 
 from __future__ import annotations
+
+from calib_jax.core import huge_pages
+
+if __name__ == "__main__":
+    huge_pages.restart()  # before what follows allocates anything
 
 import ast
 import dataclasses
