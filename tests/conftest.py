@@ -1,5 +1,6 @@
 """Eight simulated devices, run-time shape checks, golden files; a tiny model, data, archives."""
 
+import contextlib
 import functools
 import io
 import os
@@ -12,8 +13,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
-    # Compiling is most of the suite's time; this halves it.
-    + " --xla_backend_optimization_level=0"
+    # Compiling is most of the suite's time; these two make it a third.
+    + " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
 # What one test has compiled serves the next, and the commands that tests start.
 CACHE = tempfile.TemporaryDirectory(prefix="calib_jax_tests_", ignore_cleanup_errors=True)
@@ -31,6 +32,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from calib_jax.core.sharding import make_mesh
 from calib_jax.core.types import Batch
 from calib_jax.data.builders import record
 from calib_jax.data.datasets.records import Split
@@ -41,6 +43,8 @@ from calib_jax.methods.robust import carot, flyp
 from calib_jax.models import presets
 from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
+from calib_jax.runs import experiment as experiment_module
+from calib_jax.runs import run as run_module
 from calib_jax.runs.experiment import Experiment, Stage
 from calib_jax.training.loop import Training
 
@@ -49,6 +53,11 @@ IMAGE_SETS = pathlib.Path(
     os.environ.get("CALIB_JAX_IMAGE_SETS") or TESTS.parents[1] / "shared" / "tfds"
 )
 LACKING = f"for want of the prepared sets: {IMAGE_SETS} is no folder"
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest comes first, so that no worker ends alone with it."""
+    items.sort(key=lambda item: not {"integration", "runs"} & set(item.path.parts))
 
 
 def pytest_runtest_setup(item):
@@ -158,6 +167,38 @@ def tiny_data(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@contextlib.contextmanager
+def few_devices(number):
+    """Runs see some of the eight devices alone: less to compile and to write."""
+    mesh = make_mesh(devices=jax.devices()[:number])
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (experiment_module, run_module):
+            patch.setattr(module, "make_mesh", lambda fsdp=1: mesh)
+        yield
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """The runs of a module see one device."""
+    with few_devices(1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def two_devices():
+    """The runs of a module see two devices."""
+    with few_devices(2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_figures():
+    """Runs of the module leave one line for a page, whose figures take seconds to draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "write_report", lambda path, *rest: path.write_text("a page"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_batches(tiny_model):
     """(Tables, function): captions and 3 classes for `tiny_model`; the random batch of a step."""
@@ -221,6 +262,7 @@ def tiny_experiment(tiny_data):
                 far={"far": Split(name="tiny_mixtures", split="far")},
                 templates=templates[:1],
                 batch_size=8,
+                num_resamples=20,
             ),
             "data_dir": str(tiny_data),
         }

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from calib_jax import main
-from calib_jax.core import settings
+from calib_jax.core import command_line, settings
 from calib_jax.core.errors import ConfigError
 from calib_jax.data.datasets import pacs
 from calib_jax.runs.experiment import Experiment
@@ -152,7 +152,7 @@ def leaves(value, path="config"):
 def test_every_number_text_and_switch_can_be_set(path):
     flags = [f"--{name}={value}" for name, value in leaves(load(path).get_config())]
     assert len(flags) >= 10
-    config, _ = main.parse(["x", f"--config={path}", "--workdir=w", *flags])
+    config, _ = command_line.parse(["x", f"--config={path}", "--workdir=w", *flags], main.RUNNERS)
     assert config == load(path).get_config()
 
 

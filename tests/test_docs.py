@@ -16,6 +16,7 @@ from PIL import Image
 
 from calib_jax import calibrators, main, methods
 from calib_jax.calibrators.calibrator import Calibrator, PairedCalibrator
+from calib_jax.core import command_line
 from calib_jax.core.errors import ConfigError
 from calib_jax.data.official import command as prepare_command
 from calib_jax.methods.method import Method
@@ -132,7 +133,7 @@ def test_commands_name_configs_fields_and_files_that_exist(page, monkeypatch):
             if re.fullmatch(r"(configs|benchmarks|docs|launch)/[\w/]+\.(py|sh|md)", word):
                 assert (ROOT / word).is_file(), line
         if "calib_jax.main" in words:
-            main.parse(words[words.index("calib_jax.main") :])
+            command_line.parse(words[words.index("calib_jax.main") :], main.RUNNERS)
         if "calib_jax.data.prepare" in words:
             name = words[words.index("calib_jax.data.prepare") + 1]
             assert name == "NAME" or prepare_command(name, pathlib.Path("DIR")), line
@@ -153,7 +154,7 @@ def root_configs():
     argv = ("x", "--workdir=w", "--config")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        return [main.parse((*argv, f"configs/{file}"))[0] for file in files]
+        return [command_line.parse((*argv, f"configs/{file}"), main.RUNNERS)[0] for file in files]
 
 
 @of_every_page
@@ -162,7 +163,7 @@ def test_options_that_the_text_names_are_fields(page, root_configs):
         found = 0
         for config in root_configs:
             try:
-                main._check_path(config, option)
+                command_line._check_path(config, option)
                 found += 1
             except ConfigError:
                 continue

@@ -24,6 +24,8 @@ from calib_jax.runs.experiment import Export
 from calib_jax.runs.run import run
 from calib_jax.runs.workdir import read_json
 
+pytestmark = pytest.mark.usefixtures("one_device", "no_figures")
+
 EVALUATE = pathlib.Path(__file__).resolve().parents[2] / "configs" / "evaluate.py"
 
 

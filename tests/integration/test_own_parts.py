@@ -4,9 +4,12 @@ import json
 import pickle
 
 import numpy as np
+import pytest
 
 from calib_jax import main
 from calib_jax.methods.baselines import zero_shot
+
+pytestmark = pytest.mark.usefixtures("one_device")
 
 METRIC = """
 from calib_jax.metrics import bootstrap

@@ -15,7 +15,6 @@ from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.compositions import averaged, born_again
 from calib_jax.methods.probes import linear_probe, lp_ft
 from calib_jax.models.weights.export import write_model
-from calib_jax.runs import run as run_module
 from calib_jax.runs import trainer as trainer_module
 from calib_jax.runs.experiment import Tuning
 from calib_jax.runs.run import run
@@ -31,6 +30,8 @@ class TwoColours(Split):
     def groups(self, own_names, class_names):
         return np.array([0, 1, 0], np.int32)
 
+
+pytestmark = pytest.mark.usefixtures("one_device", "no_figures")
 
 METHODS = ["zero_shot", "linear_probe", "probe", "averaged", "born_again"]
 ROWS = ["wise_ft", "soup", "teacher"]
@@ -90,13 +91,6 @@ def experiment(tiny_experiment, tiny_model, tmp_path_factory):
     return experiment
 
 
-def quicken(monkeypatch):
-    """One device, which compiles in half the time, and no report: other tests have both."""
-    mesh = make_mesh(devices=jax.devices()[:1])
-    monkeypatch.setattr(run_module, "make_mesh", lambda fsdp: mesh)
-    monkeypatch.setattr(run_module, "write_report", lambda *args: None)
-
-
 class Seen:
     """What a run has done: every fit, which of them made steps, and passes for features."""
 
@@ -132,7 +126,6 @@ def finished(experiment, tmp_path_factory):
     """The run's workdir and results, and what it did."""
     workdir, seen = tmp_path_factory.mktemp("tuned"), Seen()
     with pytest.MonkeyPatch.context() as monkeypatch:
-        quicken(monkeypatch)
         seen.patch(monkeypatch)
         results = run(experiment, workdir)
     return workdir, results, seen
@@ -276,7 +269,6 @@ def test_a_soup_goes_around_the_end_of_the_seeds(finished):
 def test_the_same_command_again_trains_nothing(finished, experiment, monkeypatch):
     workdir, results, _ = finished
     before = {path: path.read_bytes() for path in workdir.rglob("*.json*")}
-    quicken(monkeypatch)
     seen = Seen()
     seen.patch(monkeypatch)
     assert run(experiment, workdir) == results
@@ -287,7 +279,6 @@ def test_the_same_command_again_trains_nothing(finished, experiment, monkeypatch
 def test_a_lost_cell_is_made_again_alone(finished, experiment, monkeypatch):
     workdir, results, _ = finished
     (workdir / "evaluations/seed_2/soup.json").unlink()
-    quicken(monkeypatch)
     seen = Seen()
     seen.patch(monkeypatch)
     again = run(experiment, workdir)

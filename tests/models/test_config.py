@@ -4,9 +4,10 @@ import pathlib
 
 import pytest
 
+from calib_jax.core import command_line
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.settings import check_types
-from calib_jax.main import parse
+from calib_jax.main import RUNNERS
 from calib_jax.models.config import ClipConfig, Compute, ResNetConfig, TextConfig, VisionConfig
 from calib_jax.runs.experiment import Experiment
 
@@ -84,7 +85,9 @@ def test_the_command_line_overrides_the_fields_of_either_family(tmp_path):
 
     def model_of(config, *overrides):
         argv = ("calib_jax", f"--config={config}", "--workdir=x")
-        experiment, _ = parse((*argv, *(f"--config.model.vision.{x}" for x in overrides)))
+        experiment, _ = command_line.parse(
+            (*argv, *(f"--config.model.vision.{x}" for x in overrides)), RUNNERS
+        )
         check_types(experiment, Experiment, "")
         return experiment.model.vision
 

@@ -25,6 +25,8 @@ from calib_jax.scores.msp import MSP
 from calib_jax.scores.score import Score
 from calib_jax.weight_space.rows import WiseFT
 
+pytestmark = pytest.mark.usefixtures("one_device", "no_figures")
+
 METHODS = {
     "zero_shot": zero_shot(),
     "finetune": finetune().scheduled(learning_rate=1e-3, warmup_steps=1),
@@ -78,7 +80,7 @@ def test_the_same_command_makes_nothing(again, finished):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda e: setattr(e, "num_resamples", 100), "num_resamples: 200 -> 100"),
+        (lambda e: setattr(e, "num_resamples", 10), "num_resamples: 20 -> 10"),
         (
             lambda e: e.calibrators.update(ensemble=EnsembleTemperatureScaling()),
             "calibrators.ensemble: 'absent' -> ",

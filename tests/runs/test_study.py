@@ -14,6 +14,8 @@ from calib_jax.objectives.contrastive import Contrastive
 from calib_jax.runs import study as study_module
 from calib_jax.runs.study import Study, run_study
 
+pytestmark = pytest.mark.usefixtures("one_device", "no_figures")
+
 
 @pytest.fixture(scope="module")
 def study(tiny_experiment, tiny_data):

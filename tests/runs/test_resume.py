@@ -1,0 +1,152 @@
+"""What ends a training: a stop, a NaN, a damaged image; and how it goes on."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from calib_jax.core.errors import DataError, TrainingError
+from calib_jax.methods.robust import carot, flyp
+from calib_jax.runs.run import run
+from calib_jax.training import loop
+
+pytestmark = pytest.mark.usefixtures("two_devices", "no_figures")
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_at(monkeypatch, number):
+    """The training stops when it takes its batch of that number."""
+    original = loop.to_devices
+    calls = []
+
+    def stopping(batch, mesh):
+        calls.append(1)
+        if len(calls) == number:
+            raise Stopped
+        return original(batch, mesh)
+
+    monkeypatch.setattr(loop, "to_devices", stopping)
+    return lambda: monkeypatch.setattr(loop, "to_devices", original)
+
+
+def saved_arrays(directory: pathlib.Path):
+    """The newest checkpoint's checksums: equal only for bit-equal states."""
+    newest = max((p for p in directory.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    meta = json.loads((newest / "meta" / "metadata").read_text())
+    return newest.name, meta["checksums"], meta["iterator"]
+
+
+def rows_of(workdir, phase):
+    """The phase's rows of the history, without what a clock says."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["examples_per_second"]
+    return [row for row in rows if row["phase"] == phase]
+
+
+@pytest.fixture(scope="module")
+def straight(tiny_experiment, tmp_path_factory):
+    """The workdir of an uninterrupted pre-training and CaRot, and its experiment."""
+    experiment = tiny_experiment(
+        methods={"carot": carot().scheduled(learning_rate=1e-3, warmup_steps=1)}
+    )
+    workdir = tmp_path_factory.mktemp("straight")
+    run(experiment, workdir)
+    return experiment, workdir
+
+
+@pytest.mark.parametrize(
+    ("number", "kept"),
+    [(4, {"pretrain": 3}), (6, {"pretrain": 4}), (9, {"pretrain": 4, "carot": 3})],
+    ids=["pre-training", "before a checkpoint", "after a checkpoint"],
+)
+def test_resume_is_bit_exact(straight, tmp_path, monkeypatch, number, kept):
+    """Stopped and started again: the same weights and rows as without the stop."""
+    experiment, expected = straight
+    go_on = stop_at(monkeypatch, number)
+    with pytest.raises(Stopped):
+        run(experiment, tmp_path)
+    saved = (tmp_path / "checkpoints/seed_0").glob("*/[0-9]*")
+    assert {path.parent.name: int(path.name) for path in sorted(saved)} == kept
+    go_on()
+    run(experiment, tmp_path)
+    for phase in ("pretrain", "carot"):
+        directory = pathlib.Path("checkpoints/seed_0") / phase
+        assert saved_arrays(tmp_path / directory) == saved_arrays(expected / directory)
+        assert rows_of(tmp_path, phase) == rows_of(expected, phase)
+    exported = "pretrained/seed_0/model.safetensors"
+    assert (tmp_path / exported).read_bytes() == (expected / exported).read_bytes()
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(from_pretrained, tmp_path, monkeypatch):
+    experiment = from_pretrained(
+        methods={"flyp": flyp().scheduled(learning_rate=1e-3, warmup_steps=1)}
+    )
+    original = loop.make_train_step
+
+    def poisoned(*args, **kwargs):
+        step_function = original(*args, **kwargs)
+
+        def step(state, batch, tables):
+            is_fifth = int(state.step) == 4
+            state, metrics = step_function(state, batch, tables)
+            if is_fifth:
+                metrics["loss"] = metrics["loss"] * np.nan
+            return state, metrics
+
+        return step
+
+    monkeypatch.setattr(loop, "make_train_step", poisoned)
+    with pytest.raises(TrainingError, match=r"flyp: loss is nan at step 5 \(terms/contrastive"):
+        run(experiment, tmp_path)
+    assert saved_arrays(tmp_path / "checkpoints" / "seed_0" / "flyp")[0] == "3"
+    monkeypatch.setattr(loop, "make_train_step", original)
+    assert run(experiment, tmp_path)["runs"][0]["num_steps"] == 6
+
+
+@pytest.mark.parametrize("log_every", [1, 2])
+def test_a_real_nan_is_found(from_pretrained, tmp_path, log_every):
+    """Learning rate 1e30: the weights overflow, and the step after says so."""
+    experiment = from_pretrained(
+        methods={"flyp": flyp().scheduled(learning_rate=1e30, warmup_steps=1)}
+    )
+    experiment.finetune.training.log_every = log_every
+    with pytest.raises(TrainingError, match=r"flyp: \w+ is (nan|inf) at step [12] \(terms/"):
+        run(experiment, tmp_path)
+    assert not list((tmp_path / "checkpoints/seed_0/flyp").glob("[0-9]*"))
+
+
+def test_a_damaged_evaluation_is_named(straight, tmp_path):
+    experiment, workdir = straight
+    shutil.copytree(workdir, tmp_path / "run")
+    record = tmp_path / "run/evaluations/seed_0/carot.json"
+    record.write_text(record.read_text()[:-20])
+    with pytest.raises(DataError, match=r"carot.json: damaged .*Delete it to have it made again"):
+        run(experiment, tmp_path / "run")
+
+
+def test_a_checkpoint_holds_the_config(straight):
+    experiment, workdir = straight
+    meta = json.loads((workdir / "checkpoints/seed_0/carot/6/meta/metadata").read_text())
+    assert meta["config"]["finetune"]["training"]["num_steps"] == 6
+    assert meta["config"]["name"] == experiment.name
+
+
+def test_a_corrupt_training_image_stops_the_run(from_pretrained, tiny_data, tmp_path):
+    data_dir = tmp_path / "data"
+    shutil.copytree(tiny_data, data_dir)
+    (records,) = data_dir.rglob("*train.array_record*")
+    content = bytearray(records.read_bytes())
+    content[content.index(b"\x89PNG") + 200] ^= 1
+    records.write_bytes(bytes(content))
+    experiment = from_pretrained(
+        data_dir=str(data_dir),
+        methods={"flyp": flyp().scheduled(learning_rate=1e-3, warmup_steps=1)},
+    )
+    with pytest.raises(DataError, match=r"data set tiny_colours\[train\], record 0: "):
+        run(experiment, tmp_path / "run")
