@@ -7,7 +7,7 @@ same however the blocks are computed.
 
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import jax
@@ -255,8 +255,16 @@ def apply_block(
     """
     if tower.is_initializing():
         return block.clone(parent=tower, name=name)(x, *inputs)
-    apply = rematerialize(partial(_apply, block), remat)
-    return apply(tower.variables["params"][name], x, *inputs)
+    return _traced_once(block, remat)(tower.variables["params"][name], x, *inputs)
+
+
+@lru_cache(maxsize=64)
+def _traced_once(block: nn.Module, remat: str) -> Callable[..., Any]:
+    """Returns the block as a function of which JAX traces one copy for all that are alike.
+
+    XLA inlines it: what is compiled is the same.
+    """
+    return jax.jit(rematerialize(partial(_apply, block), remat))
 
 
 def _apply(block: nn.Module, params: Any, *inputs: Array) -> Any:

@@ -27,6 +27,9 @@ from calib_jax.training.logbook import Logbook
 from calib_jax.training.loop import BatchIterator, Fitted, fit
 from calib_jax.training.start import initial_params
 
+# Of a program that runs once, on a CPU: its threefry rounds take longer to optimise than to run.
+_COMPILED_FAST = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
+
 
 @dataclasses.dataclass
 class Trainer:
@@ -62,7 +65,9 @@ class Trainer:
             return self.texts.pretrained
         if seed not in self._pretrained:
             phase = self.experiment.phases()[0]
-            start = jax.jit(self.texts.encoder.init)(rngs.key(seed, 0, "encoder"))
+            options = _COMPILED_FAST if jax.default_backend() == "cpu" else None
+            init = jax.jit(self.texts.encoder.init, compiler_options=options)
+            start = init(rngs.key(seed, 0, "encoder"))
             fitted = self._fit(PRETRAIN, phase.name, phase.method, start, seed)
             self.exporter.write_encoder(self.workdir.pretrained(seed), fitted.params["encoder"])
             self._pretrained = {seed: fitted.params["encoder"]}

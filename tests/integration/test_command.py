@@ -30,7 +30,8 @@ def config(tiny_experiment, tmp_path):
 
 
 def command(*arguments):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "COLUMNS": "100"}
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "COLUMNS": "100"}
     return subprocess.run(
         [sys.executable, "-m", "calib_jax.main", *map(str, arguments)],
         capture_output=True,

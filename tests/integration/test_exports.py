@@ -30,10 +30,10 @@ EVALUATE = pathlib.Path(__file__).resolve().parents[2] / "configs" / "evaluate.p
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_experiment, tmp_path_factory):
+def exported(from_pretrained, tmp_path_factory):
     """The workdir of a run that exports all there is."""
     workdir = tmp_path_factory.mktemp("exported")
-    experiment = tiny_experiment(
+    experiment = from_pretrained(
         methods={
             "finetune": finetune().scheduled(learning_rate=1e-3, warmup_steps=1),
             "carot": carot(update_every=2).scheduled(learning_rate=1e-3, warmup_steps=1),
@@ -108,8 +108,8 @@ def test_the_config_for_any_model_tests_the_exported_classifier_too(exported, ti
     assert not (tmp_path / "run" / "models").exists()
 
 
-def test_wise_ft_lies_between_the_pretrained_and_the_tuned_weights(exported):
-    first = leaves(read_model(str(exported[1] / "pretrained" / "seed_0")).params)
+def test_wise_ft_lies_between_the_pretrained_and_the_tuned_weights(exported, pretrained_folder):
+    first = leaves(read_model(str(pretrained_folder)).params)
     last = leaves(read_model(str(folder(exported, "carot"))).params)
     start = leaves(read_model(str(folder(exported, "carot_wise_0.0"))).params)
     quarter = leaves(read_model(str(folder(exported, "carot_wise_0.25"))).params)
@@ -160,10 +160,8 @@ def test_an_export_is_where_the_next_run_starts(exported, tiny_experiment, tmp_p
     assert not (tmp_path / "models").exists()
 
 
-def test_a_tokenizer_of_another_model_is_refused(exported, golden_dir, tiny_experiment):
-    start = str(exported[1] / "pretrained" / "seed_0")
-    changes = {"pretrained": start, "pretrain": None, "pretrain_method": None, "model": None}
-    experiment = tiny_experiment(**changes, tokenizer=str(golden_dir / "clip_tokenizer"))
+def test_a_tokenizer_of_another_model_is_refused(exported, golden_dir, from_pretrained):
+    experiment = from_pretrained(model=None, tokenizer=str(golden_dir / "clip_tokenizer"))
     with pytest.raises(ConfigError, match=r"tokenizer: got a tokenizer of 49408 ids .* 16 ids"):
         run(experiment, exported[1] / "refused")
     assert not (exported[1] / "refused").exists()
@@ -212,15 +210,13 @@ def test_an_export_that_cannot_be_written_says_how_to_go_on(exported, tmp_path):
     assert len(list((later / "models" / "seed_0").iterdir())) == 7
 
 
-def test_a_run_however_it_is_computed(exported, tiny_experiment, tmp_path):
+def test_a_run_however_it_is_computed(from_pretrained, tmp_path):
     """From a model of 16 pixels at 32; in bfloat16, scanned, rematerialised, device-resized."""
-    start = str(exported[1] / "pretrained" / "seed_0")
-    changes = {"pretrained": start, "pretrain": None, "pretrain_method": None, "model": None}
-    changes |= {"image_size": 32, "export": Export(models=False)}
+    changes = {"model": None, "image_size": 32, "export": Export(models=False)}
     untrained = {"zero_shot": zero_shot()}
-    plain = run(tiny_experiment(**changes, methods=untrained), tmp_path / "plain")
+    plain = run(from_pretrained(**changes, methods=untrained), tmp_path / "plain")
     other = run(
-        tiny_experiment(
+        from_pretrained(
             **changes,
             methods={**untrained, "carot": carot().scheduled(learning_rate=1e-3, warmup_steps=1)},
             resize="device",

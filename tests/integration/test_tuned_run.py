@@ -86,6 +86,8 @@ def experiment(tiny_experiment, tiny_model, tmp_path_factory):
         num_steps=4, batch_size=16, log_every=4, checkpoint_every=4
     )
     experiment.export.models = False
+    experiment.evaluation.num_resamples = 0
+    experiment.evaluation.near = experiment.evaluation.far = {}
     # Of fewer classes than the model: what is chosen is chosen by the numbers that are reported.
     experiment.evaluation.validation = TwoColours(name="tiny_colours", split="validation")
     return experiment

@@ -204,3 +204,18 @@ def test_the_towers_ask_for_the_kernel_of_the_platform(monkeypatch, platform, ex
     dtype = "bfloat16" if platform == "cuda" else "float32"
     # The last block has one query an example: XLA's kernel does.
     assert asked == [(expected, dtype), ("xla", dtype)] * 2
+
+
+def test_blocks_that_are_alike_are_traced_once(monkeypatch):
+    """Of five blocks one, and the last, which computes one row."""
+    config = presets.tiny(vocab_size=8, context_length=4, image_size=16, width=64, num_layers=5)
+    encoder, traced = Encoder(config), []
+    params = jax.eval_shape(encoder.init, jax.random.key(0))
+    apply = layers._apply
+    monkeypatch.setattr(
+        layers, "_apply", lambda block, *rest: traced.append(1) or apply(block, *rest)
+    )
+    layers._traced_once.cache_clear()
+    jax.eval_shape(encoder.encode_image, params, jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.uint8))
+    assert len(traced) == 2
+    layers._traced_once.cache_clear()

@@ -92,10 +92,12 @@ def test_golden_gradients_are_the_same_under_remat(config, golden):
         )(params)
 
     plain = gradients("none")
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(plain))
     for path, (a, b) in traverse_util.flatten_dict(
         jax.tree.map(lambda *leaves: leaves, plain, gradients("dots"))
     ).items():
-        scale = np.abs(a).max()
+        # The gradient of a key's bias is zero but for rounding: softmax does not see it.
+        scale = largest if path[-2:] == ("key", "bias") else np.abs(a).max()
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale, err_msg=str(path))
 
 

@@ -198,9 +198,8 @@ def test_a_damaged_checkpoint_is_refused(finished, tmp_path):
 
 def test_export_is_the_pretrained_model(finished, from_pretrained, tmp_path):
     """The zero-shot row is the same from the run that pre-trained and from its exported folder."""
-    results = run(
-        from_pretrained(methods={"zero_shot": from_pretrained().methods["zero_shot"]}), tmp_path
-    )
+    start = str(finished[1] / "pretrained" / "seed_0")
+    results = run(from_pretrained(pretrained=start, methods={"zero_shot": zero_shot()}), tmp_path)
     expected = finished[2]["runs"][0]["metrics"]
     for name, metrics in results["runs"][0]["metrics"].items():
         for key, value in metrics.items():

@@ -50,7 +50,7 @@ def fit_tiny(tiny_model, tiny_batches, tmp_path):
             initial_params(method, encoder, params, tables, seed=0),
             tables,
             training=training,
-            mesh=make_mesh(),
+            mesh=make_mesh(devices=jax.devices()[:1]),
             logbook=Logbook(
                 name=name,
                 seed=5,
