@@ -11,6 +11,11 @@ from calib_jax.calibrators import checks
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core import inputs, numerics
 
+# To 1e-8 nats: SciPy's default, 1e-5, stops up to 1e-2 above the minimum.
+_GRADIENT_TOLERANCE = 1e-9
+# Of steps that L-BFGS remembers; of many parameters as many as SciPy, for memory.
+_NUM_PAIRS, _SMALL = 30, 100_000
+
 _Penalty = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray, np.ndarray]]
 
 
@@ -181,7 +186,13 @@ def _fit(
         np.concatenate([identity.ravel(), scale * mean]),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": max_iterations, "maxfun": 2 * max_iterations, "ftol": 1e-13},
+        options={
+            "maxiter": max_iterations,
+            "maxfun": 2 * max_iterations,
+            "ftol": 1e-15,
+            "gtol": _GRADIENT_TOLERANCE,
+            "maxcor": _NUM_PAIRS if identity.size <= _SMALL else 10,
+        },
     )
     return unpack(found.x)
 

@@ -50,8 +50,8 @@ class TemperatureScaling:
         """The minimum of `mean_i -log softmax(l_i / T)_{y_i}` over `[lowest, highest]`.
 
         Convex in `s = 1 / T`, with slope `mean_i E_p[l] - l_y` and curvature `mean_i Var_p[l]`:
-        Newton steps within a bracket, to a relative 1e-12. Logits that are constant in every row
-        give 1 (or the bound next to it). One pass over the logits a step, in blocks of rows.
+        Newton steps, or halves of a bracket, to a relative 1e-12. Logits that are constant in every
+        row give 1 (or the bound next to it). One pass over the logits a step, in blocks of rows.
 
         Raises:
             ConfigError: Bounds that are not `0 < lowest <= highest < inf`.
@@ -82,23 +82,25 @@ class TemperatureScaling:
 
 def _best_scale(logits: np.ndarray, labels: np.ndarray, bounds: tuple[float, float]) -> float:
     low, high = bounds
-    scale = min(max(1.0, low), high)
-    tried = set()
+    (at_low, _), (at_high, _) = (_derivatives(logits, labels, end) for end in bounds)
+    if at_low >= 0 or at_high <= 0:
+        # Logits that are constant in every row say nothing: the slope is 0 everywhere.
+        return (
+            min(max(1.0, low), high) if at_low == at_high == 0 else (low if at_low >= 0 else high)
+        )
+    scale, step = min(max(1.0, low), high), math.inf
     for _ in range(_MAX_STEPS):
         slope, curvature = _derivatives(logits, labels, scale)
-        tried.add(scale)
-        if slope == 0 or scale == bounds[slope < 0]:
+        if slope == 0:
             return scale
         low, high = (scale, high) if slope < 0 else (low, scale)
-        # Where all probabilities are 0 or 1 a step overshoots: first to a bound, then by halves.
-        step = -slope / curvature if curvature > 0 else -math.copysign(math.inf, slope)
-        proposal = min(max(scale + step, low), high)
-        if abs(proposal - scale) <= _TOLERANCE * scale:
+        newton = scale - slope / curvature if curvature > 0 else math.inf
+        # Where all probabilities are near 0 or 1 the steps are many and equal, or overshoot.
+        is_good = low < newton < high and abs(newton - scale) <= step / 2
+        proposal = newton if is_good else math.sqrt(low * high)
+        step = abs(proposal - scale)
+        if step <= _TOLERANCE * scale:
             return proposal
-        if proposal in tried:
-            proposal = math.sqrt(low * high)
-            if proposal in (low, high):
-                return proposal
         scale = proposal
     return scale
 

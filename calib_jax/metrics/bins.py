@@ -90,8 +90,16 @@ def memberships(
 
 def equal_width(values: Float[np.ndarray, "*n"], *, num_bins: int) -> Int[np.ndarray, "*n"]:
     """Numbers of the bins of [0, 1], from 0; rounding above 1 stays in the last."""
-    edges = np.linspace(0, 1, num_bins + 1)
-    return np.minimum(np.searchsorted(edges, values, side="right") - 1, num_bins - 1)
+    bins = np.searchsorted(equal_width_edges(num_bins), values, side="right") - 1
+    return np.minimum(bins, num_bins - 1)
+
+
+def equal_width_edges(num_bins: int) -> Float[np.ndarray, " e"]:
+    """The edges k / m, from 0 to 1: m + 1 of them, each the nearest float64.
+
+    `np.linspace` gives 0.30000000000000004 for 3 / 10, so that 0.3 would lie below its own edge.
+    """
+    return np.arange(num_bins + 1) / num_bins
 
 
 def check_confidence(confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> None:

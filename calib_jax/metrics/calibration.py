@@ -121,7 +121,7 @@ def reliability_bins(
         count=sums.count.astype(np.int64),
         confidence=sums.confidence / examples,
         accuracy=sums.correct / examples,
-        edges=np.linspace(0, 1, num_bins + 1),
+        edges=binned.equal_width_edges(num_bins),
     )
 
 

@@ -162,7 +162,7 @@ def _residuals(
     """Squares and class-wise sums of `p - hit`; `probs`, in C order, is overwritten."""
     num_classes, flat = probs.shape[1], probs.ravel()
     # At most `num_bins` probabilities of a row lie above the first bin: only these are searched.
-    above = np.flatnonzero(flat >= np.linspace(0, 1, num_bins + 1)[1])
+    above = np.flatnonzero(flat >= 1 / num_bins)
     bins = above % num_classes * num_bins + equal_width(flat[above], num_bins=num_bins)
     probs[np.arange(len(probs)), labels] -= 1
     brier = np.vecdot(probs, probs)

@@ -133,3 +133,32 @@ def test_bad_settings():
         VectorScaling(intercept=-1.0).fit(LOGITS, LABELS)
     with pytest.raises(ConfigError, match="^off_diagonal: got inf, expected a finite number >= 0"):
         DirichletScaling(off_diagonal=np.inf).fit(LOGITS, LABELS)
+
+
+@pytest.mark.parametrize("config", [VectorScaling, MatrixScaling, DirichletScaling])
+@pytest.mark.parametrize(
+    ("num_examples", "num_classes", "is_one_class"),
+    [(30, 10, False), (2000, 5, True)],
+    ids=["few examples", "one class"],
+)
+def test_the_minimum_to_1e_8(config, num_examples, num_classes, is_one_class, monkeypatch):
+    """Against L-BFGS that remembers more and stops at rounding."""
+    rng = np.random.default_rng(0)
+    logits = 3 * rng.normal(size=(num_examples, num_classes))
+    labels = (logits + 2 * rng.normal(size=logits.shape)).argmax(axis=1)
+    if is_one_class:
+        labels[:] = 0
+    values, minimize = [], scipy.optimize.minimize
+
+    def watched(*args, options, **kwargs):
+        found = minimize(*args, options=options | further, **kwargs)
+        values.append(found.fun)
+        return found
+
+    monkeypatch.setattr(scaling.scipy.optimize, "minimize", watched)
+    for further in (
+        {},
+        {"gtol": 1e-12, "ftol": 0.0, "maxiter": 5000, "maxfun": 10**4, "maxcor": 50},
+    ):
+        config().fit(logits, labels)
+    assert values[0] - values[1] < 1e-8

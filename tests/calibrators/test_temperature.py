@@ -98,3 +98,30 @@ def test_bad_bounds():
     for highest in (0.5, np.inf):
         with pytest.raises(ConfigError, match=rf"^highest: got {highest}, .* >= lowest=1"):
             TemperatureScaling(lowest=1.0, highest=highest).fit(TRUE, LABELS)
+
+
+@pytest.mark.parametrize("gap", [1e-6, 0.2, 1.0, 9.0, 100.0, 800.0])
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_a_split_that_is_all_right_ends_at_the_lowest(gap, num_classes):
+    """Whatever the margin; and the note says why."""
+    labels = np.arange(50) % num_classes
+    logits = gap * np.eye(num_classes)[labels]
+    for lowest in (1e-3, 0.5):
+        config = TemperatureScaling(lowest=lowest)
+        fitted = config.fit(logits, labels)
+        assert fitted.temperature == pytest.approx(lowest, rel=1e-12)
+        (note,) = config.notes(fitted, labels)
+        assert "the largest logit is right in every example" in note
+
+
+@pytest.mark.parametrize("margin", [1e-3, 1.0, 30.0])
+def test_one_mistake_among_many_large_margins(margin):
+    """The slope is zero there; by bisection, in the scale's logarithm."""
+    logits = np.array([[9.0, 0.0]] * 1000 + [[0.0, margin]])
+    labels = np.zeros(1001, int)
+
+    def slope(scale):  # times 1001, by hand
+        return -9000 / (1 + np.exp(9 * scale)) + margin / (1 + np.exp(-margin * scale))
+
+    expected = scipy.optimize.brentq(slope, 1e-3, 1e3, xtol=1e-14, rtol=1e-14)
+    assert 1 / fit(logits, labels) == pytest.approx(expected, rel=1e-9)

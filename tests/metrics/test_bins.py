@@ -53,3 +53,14 @@ def test_bad_input(monkeypatch):
         bins.bin_sums(CONFIDENCE, CORRECT[1:], num_bins=3)
     with pytest.raises(errors.ConfigError, match="binning: got 'size', expected 'width' or 'mass'"):
         bins.memberships(CONFIDENCE, num_bins=3, binning="size")
+
+
+def test_a_value_on_an_edge_lies_above_it():
+    """For every number of bins and every edge, written as a fraction."""
+    for num_bins in range(1, 201):
+        edges = np.array([k / num_bins for k in range(num_bins)])
+        np.testing.assert_array_equal(
+            bins.equal_width(edges, num_bins=num_bins), np.arange(num_bins)
+        )
+        np.testing.assert_array_equal(bins.equal_width_edges(num_bins)[:-1], edges)
+        assert bins.equal_width_edges(num_bins)[-1] == 1

@@ -325,3 +325,14 @@ def test_mismatched_lengths(monkeypatch):
             metric(PROBS, LABELS[1:])
     with pytest.raises(errors.DataError, match=r"correct: got shape \(2,\), expected \(257,\)"):
         calibration.reliability_bins(PROBS.max(1), np.ones(2, bool), num_bins=5)
+
+
+@pytest.mark.parametrize(("low", "expected"), [(0.3, 0.175), (0.6, 0.125)])
+def test_confidences_on_an_edge_share_the_bin_above(low, expected):
+    """Both lie in [low, low + 0.1); `np.linspace` puts its edge above 0.3."""
+    confidence, correct = np.array([low, low + 0.05]), np.array([True, False])
+    assert calibration.calibration_error(confidence, correct, num_bins=10) == pytest.approx(
+        expected
+    )
+    found = calibration.reliability_bins(confidence, correct, num_bins=10)
+    assert found.count.tolist() == [0] * round(10 * low) + [2] + [0] * (9 - round(10 * low))
