@@ -29,6 +29,7 @@ import jax
 from calib_jax.core import command_line
 from calib_jax.core.errors import CalibJaxError, ConfigError
 from calib_jax.core.paths import expanded
+from calib_jax.core.printing import say
 from calib_jax.runs.experiment import Experiment
 from calib_jax.runs.predictions import PredictionFiles, run_predictions
 from calib_jax.runs.run import run
@@ -53,7 +54,7 @@ COMPILED_BYTES = 2**30
 def main(argv: Sequence[str]) -> int:
     """The exit code: 0, 1 for a failed run, 2 for a wrong config."""
     if {"-h", "--help"} & set(argv):
-        print(__doc__)
+        say(__doc__)
         return 0
     try:
         config, workdir = command_line.parse(argv, RUNNERS)
@@ -61,10 +62,10 @@ def main(argv: Sequence[str]) -> int:
         runner = next(run for kind, run in RUNNERS.items() if isinstance(config, kind))
         runner(config, workdir)
     except CalibJaxError as error:
-        print(f"calib_jax: error: {error}", file=sys.stderr)
+        say(f"calib_jax: error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("calib_jax: stopped. The same command goes on from here.", file=sys.stderr)
+        say("calib_jax: stopped. The same command goes on from here.", file=sys.stderr)
         return 130
     return 0
 
@@ -87,7 +88,7 @@ def _keep_what_is_compiled() -> None:
             if not path.with_name(f"{path.name.removesuffix('-cache')}-atime").exists():
                 path.unlink(missing_ok=True)
     except (OSError, ConfigError) as error:
-        print(
+        say(
             f"calib_jax: {COMPILED} cannot be written ({getattr(error, 'strerror', error)}): every "
             "run will compile anew. Set JAX_COMPILATION_CACHE_DIR to a folder that can.",
             file=sys.stderr,

@@ -83,12 +83,11 @@ class TemperatureScaling:
 def _best_scale(logits: np.ndarray, labels: np.ndarray, bounds: tuple[float, float]) -> float:
     low, high = bounds
     (at_low, _), (at_high, _) = (_derivatives(logits, labels, end) for end in bounds)
-    if at_low >= 0 or at_high <= 0:
-        # Logits that are constant in every row say nothing: the slope is 0 everywhere.
-        return (
-            min(max(1.0, low), high) if at_low == at_high == 0 else (low if at_low >= 0 else high)
-        )
     scale, step = min(max(1.0, low), high), math.inf
+    if at_low == at_high == 0:  # logits that are constant in every row
+        return scale
+    if at_low >= 0 or at_high <= 0:
+        return low if at_low >= 0 else high
     for _ in range(_MAX_STEPS):
         slope, curvature = _derivatives(logits, labels, scale)
         if slope == 0:

@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from calib_jax.core.errors import CalibJaxError, ConfigError, DataError, nearest
+from calib_jax.core.printing import say
 from calib_jax.data.builders.archives import Archive, open_archive
 from calib_jax.data.builders.image_files import ImageFiles
 from calib_jax.data.builders.image_folder import image_folder
@@ -134,7 +135,7 @@ def _is_there(builder: tfds.core.DatasetBuilder) -> bool:
     """Whether it is on disk, which is then said."""
     if not (pathlib.Path(builder.data_dir) / "dataset_info.json").is_file():
         return False
-    print(f"{builder.info.full_name}: it was there already; nothing was read.")
+    say(f"{builder.info.full_name}: it was there already; nothing was read.")
     return True
 
 
@@ -194,9 +195,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for builder in prepare(options.name, options.data_dir, options.archive):
             for split, info in builder.info.splits.items():
-                print(f"{builder.info.full_name}: {info.num_examples:,} images in split {split}")
+                say(f"{builder.info.full_name}: {info.num_examples:,} images in split {split}")
     except CalibJaxError as error:
-        print(f"calib_jax: error: {error}", file=sys.stderr)
+        say(f"calib_jax: error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 

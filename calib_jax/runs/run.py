@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import rich
 from jax.sharding import Mesh
 
 from calib_jax.core import settings
+from calib_jax.core.printing import say
 from calib_jax.core.sharding import make_mesh
 from calib_jax.evaluation.store import num_bytes
 from calib_jax.report.page import write_report
@@ -112,7 +112,7 @@ def _announce(changes: Sequence[str], workdir: Workdir) -> None:
         return
     more = f" and {len(changes) - 3} more changes" if len(changes) > 3 else ""
     is_same_model = not any(change.startswith("model.") for change in changes)
-    print(
+    say(
         f"{'; '.join(changes[:3])}{more}: the finished models are evaluated again"
         f"{', not trained again' * is_same_model}; the earlier record is kept in {workdir.earlier}"
     )
@@ -129,13 +129,13 @@ def _is_of(path: pathlib.Path, config: dict[str, Any]) -> bool:
 
 
 def _print(results: dict[str, Any], workdir: Workdir) -> None:
-    rich.print(terminal_table(results))
-    rich.print(f"Report: {workdir.report}")
+    say(terminal_table(results))
+    say(f"Report: {workdir.report}")
     if workdir.models.exists():
-        rich.print(f"Models: {workdir.models}")
+        say(f"Models: {workdir.models}")
     kept = workdir.path / "predictions"
     if kept.exists():
-        rich.print(f"Predictions: {kept} ({num_bytes(kept) / 1e6:.1f} MB; may be deleted)")
+        say(f"Predictions: {kept} ({num_bytes(kept) / 1e6:.1f} MB; may be deleted)")
 
 
 def _with_curves(results: dict[str, Any], rows: Rows) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import pickle
 from typing import Any
 
 import jax
-import rich
 
 from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError, nearest
+from calib_jax.core.printing import say
 from calib_jax.report.study import study_markdown, write_study
 from calib_jax.runs.experiment import Experiment
 from calib_jax.runs.run import run
@@ -132,7 +132,7 @@ def run_study(study: Study, path: pathlib.Path) -> dict[str, Any]:
     files = {name: path / name / "results.json" for name in experiments}
     missing = [name for name, file in files.items() if not file.exists()]
     if missing:
-        rich.print(f"Not finished yet: {', '.join(missing)}")
+        say(f"Not finished yet: {', '.join(missing)}")
         return {}
     results = {name: read_json(file) for name, file in files.items()}
     models = {found["config"].get("pretrained_weights_crc32") for found in results.values()}
@@ -151,5 +151,5 @@ def run_study(study: Study, path: pathlib.Path) -> dict[str, Any]:
     found = json.loads((path / "study.json").read_text(encoding="utf-8"))
     write_study(path / "report.html", found)
     (path / "report.md").write_text(study_markdown(found), encoding="utf-8")
-    rich.print(f"Report: {path / 'report.html'}")
+    say(f"Report: {path / 'report.html'}")
     return found

@@ -17,12 +17,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import rich
 from jaxtyping import Float, Int
 
 from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError, TrainingError
 from calib_jax.core.numerics import softmax
+from calib_jax.core.printing import say
 from calib_jax.core.version import __version__
 from calib_jax.evaluation.diagnostics import spectrum
 from calib_jax.metrics import calibration, classification
@@ -148,7 +148,7 @@ def run_theory(theory: Theory, path: pathlib.Path) -> dict[str, Any]:
                 record = workdir.evaluation(theory.name, seed)
                 if not record.exists():
                     write_json(record, run_seed(theory, seed))
-                    print(f"seed {seed}: {len(theory.settings())} models")
+                    say(f"seed {seed}: {len(theory.settings())} models")
             seeds = [read_json(workdir.evaluation(theory.name, seed)) for seed in theory.seeds]
             write_json(workdir.results, theory_results(seeds, config, start=start))
         # As written: a later look at a finished run keeps its date, machine and duration.
@@ -158,7 +158,7 @@ def run_theory(theory: Theory, path: pathlib.Path) -> dict[str, Any]:
         if results != recorded:
             write_json(workdir.results, results)
         write_theory_report(workdir.report, results)
-    rich.print(f"Report: {workdir.report}")
+    say(f"Report: {workdir.report}")
     return results
 
 

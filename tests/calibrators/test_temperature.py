@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.special
 
 from calib_jax.calibrators.ensemble import EnsembleTemperatureScaling
 from calib_jax.calibrators.temperature import Temperature, TemperatureScaling
@@ -121,7 +122,9 @@ def test_one_mistake_among_many_large_margins(margin):
     labels = np.zeros(1001, int)
 
     def slope(scale):  # times 1001, by hand
-        return -9000 / (1 + np.exp(9 * scale)) + margin / (1 + np.exp(-margin * scale))
+        return -9000 * scipy.special.expit(-9 * scale) + margin * scipy.special.expit(
+            margin * scale
+        )
 
     expected = scipy.optimize.brentq(slope, 1e-3, 1e3, xtol=1e-14, rtol=1e-14)
     assert 1 / fit(logits, labels) == pytest.approx(expected, rel=1e-9)

@@ -2,11 +2,13 @@
 
 import io
 import math
+import re
 
 import pytest
 import rich.console
 
 from calib_jax.core.errors import DataError
+from calib_jax.core.printing import escaped, say
 from calib_jax.metrics import catalogue
 from calib_jax.report import tables
 from calib_jax.report.data import Stat
@@ -141,3 +143,12 @@ def test_wrong_results_are_refused():
 def test_score_titles():
     titles = [tables.score_title(s) for s in ("mcm", "max_logit", None)]
     assert titles == ["MCM", "max logit", "–"]
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb", "a\rb", "[/red]", "[bold]x"])
+def test_a_name_in_the_terminals_table_is_no_command_to_it(name):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    say(tables.terminal_table(make_results([(name, 0.5, None)]) | {"title": name}), file=stream)
+    found = stream.buffer.getvalue().decode()
+    assert found.count(escaped(name)) == 2
+    assert not re.search("[\x00-\x08\x0b-\x1f]", found)
