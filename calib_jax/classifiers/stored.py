@@ -18,6 +18,7 @@ import safetensors.numpy
 from jaxtyping import Array, Int
 
 from calib_jax.classifiers.head import Classifier, Head, LinearMap
+from calib_jax.core import text_files
 from calib_jax.core.errors import ConfigError, ExportError, WeightsError
 from calib_jax.core.trees import leaf_names
 from calib_jax.core.types import Params
@@ -59,14 +60,21 @@ def read_head(path: pathlib.Path) -> tuple[LinearMap, tuple[str, ...]]:
     """
     try:
         with safetensors.safe_open(path, "np") as file:
-            names = tuple(json.loads(file.metadata()["class_names"]))
+            names = text_files.parse_json(file.metadata()["class_names"])
             kernel, bias = file.get_tensor("kernel"), file.get_tensor("bias")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"got the class names {names!r:.60}, expected a list of texts")
+        if kernel.ndim != 2 or bias.shape != kernel.shape[1:] or len(names) not in (0, len(bias)):
+            raise ValueError(
+                f"got a kernel {kernel.shape}, a bias {bias.shape} and {len(names)} class names, "
+                "expected [d c], [c] and c"
+            )
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"classifier: {path} cannot be read ({type(error).__name__}: {error}), expected what "
             "an export has written. Export the model again."
         ) from error
-    return LinearMap(kernel=jnp.asarray(kernel), bias=jnp.asarray(bias)), names
+    return LinearMap(kernel=jnp.asarray(kernel), bias=jnp.asarray(bias)), tuple(names)
 
 
 def linear_map(head: Head) -> LinearMap:

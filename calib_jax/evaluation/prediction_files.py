@@ -2,13 +2,14 @@
 
 import contextlib
 import importlib
+import math
 import pathlib
 import re
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,11 +17,13 @@ from calib_jax.core import inputs
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.metrics.outcomes import Kind
 
+_READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0}
+
 KINDS: tuple[Kind, ...] = ("logits", "probs")
 
 # What NumPy, zipfile and pyarrow raise. The header of an array is parsed as Python.
 _DAMAGE = (
-    *(OSError, EOFError, ValueError, RuntimeError),
+    *(OSError, EOFError, ValueError, RuntimeError, MemoryError, OverflowError),
     *(SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
@@ -87,6 +90,8 @@ def _read_npy(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
 
 def _load_npy(path: pathlib.Path, *, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
     with _readable(path):
+        with path.open("rb") as opened:
+            _check_header(opened, path.stat().st_size)
         found = np.load(path, mmap_mode=mmap_mode)
     if isinstance(found, np.ndarray):
         return found
@@ -106,6 +111,8 @@ def _read_npz(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
             )
         kind = _kind_of(path, file.files)
         _check_has(path, "labels", file.files)
+        for name in (kind, "labels"):
+            _check_member(path, file.zip, name)
         scores, labels = file[kind], file["labels"]
     if not isinstance(scores, np.ndarray) or not isinstance(labels, np.ndarray):
         raise DataError(
@@ -113,6 +120,31 @@ def _read_npz(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
             "numpy.savez(path, logits=logits, labels=labels)."
         )
     return kind, (scores, labels)
+
+
+def _check_member(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> None:
+    """Raises where there are two arrays of the name, or a header that claims what is not there."""
+    members = [one for one in archive.infolist() if one.filename in (name, f"{name}.npy")]
+    if len(members) > 1:
+        raise DataError(
+            f"{path}: got {len(members)} arrays {name!r}, expected one. Save the file again."
+        )
+    with archive.open(members[0]) as opened:
+        _check_header(opened, members[0].file_size)
+
+
+def _check_header(opened: Any, size: int) -> None:
+    """Raises a ValueError where an array's header claims more bytes than there are."""
+    try:
+        version = np.lib.format.read_magic(opened)
+    except ValueError:
+        return  # no array, which is said where it is read
+    # A header of version 3 differs in its encoding alone.
+    shape, _, dtype = _READ_HEADER.get(version, np.lib.format.read_array_header_2_0)(opened)
+    if any(isinstance(length, bool) for length in shape):
+        raise ValueError(f"its header says {shape}, expected numbers")
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"its header says {shape} of {dtype}, more than there is")
 
 
 def _read_parquet(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarray]]:
@@ -139,7 +171,9 @@ def _read_parquet(path: pathlib.Path) -> tuple[Kind, tuple[np.ndarray, np.ndarra
                 f"{path}: got rows of different lengths in the column {kind!r}, expected one "
                 "length. Write a number for every class in each row."
             ) from None
-    columns = [f"{kind[:-1]}_{k}" for k in range(sum(n.startswith(f"{kind[:-1]}_") for n in names))]
+    # A column `logit_scale` beside them is none of them.
+    numbered = sum(re.fullmatch(rf"{kind[:-1]}_\d+", name) is not None for name in names)
+    columns = [f"{kind[:-1]}_{k}" for k in range(numbered)]
     for column in columns:
         _check_has(path, column, names)
     return kind, (np.stack([table.column(column).to_numpy() for column in columns], axis=1), labels)

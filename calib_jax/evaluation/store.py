@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from calib_jax.core import text_files
 from calib_jax.core.errors import DataError
 from calib_jax.core.processes import is_writer
 from calib_jax.core.types import Predictions
@@ -147,7 +148,7 @@ class Store:
         if not path.exists():
             return None
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = text_files.parse_json(path.read_text(encoding="utf-8"))
             return about if about["identity"] == self._identities[split] else None
         except (ValueError, KeyError, TypeError):
             raise _damaged(path) from None

@@ -7,13 +7,13 @@ import zlib
 from typing import Any
 
 import numpy as np
-import rich
 
 from calib_jax.calibrators.calibrator import Calibrator
 from calib_jax.calibrators.temperature import TemperatureScaling
-from calib_jax.core import settings
+from calib_jax.core import settings, text_files
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.core.paths import expanded
+from calib_jax.core.printing import say
 from calib_jax.evaluation.api import evaluate_predictions
 from calib_jax.evaluation.posthoc import VALIDATION
 from calib_jax.evaluation.prediction_files import located, read_predictions
@@ -75,8 +75,7 @@ class PredictionFiles:
         """
         paths: dict[str, pathlib.Path] = {}
         for text in self.reported.split(","):
-            name, path = (half.strip() for half in text.rpartition("=")[::2])
-            name = name or pathlib.Path(path).stem
+            name, path = _named(text)
             if not name or name == VALIDATION or name in paths:
                 raise ConfigError(
                     f"reported: got the name {name!r} in {self.reported!r}, expected distinct "
@@ -95,8 +94,11 @@ class PredictionFiles:
             return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
         path = expanded(self.class_names, field="class_names")
         try:
-            return tuple(filter(None, map(str.strip, path.read_text("utf-8").splitlines())))
-        except (OSError, UnicodeDecodeError) as error:
+            found = tuple(filter(None, map(str.strip, text_files.lines(path.read_bytes()))))
+            if not found:
+                raise ValueError("it is empty")
+            return found
+        except (OSError, ValueError) as error:
             raise ConfigError(
                 f"class_names: {path} cannot be read ({error}). Write one name on each line, or "
                 "set them as in cat,dog."
@@ -163,8 +165,8 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
         write_json(workdir.results, with_page(results))
         results = read_json(workdir.results)
         write_report(workdir.report, results)
-    rich.print(terminal_table(results))
-    rich.print(f"Report: {workdir.report}")
+    say(terminal_table(results))
+    say(f"Report: {workdir.report}")
     return results
 
 
@@ -180,3 +182,12 @@ def _checksum(scores: np.ndarray, labels: np.ndarray) -> int:
     for array in (scores, labels):
         checksum = zlib.crc32(array.ravel(order="K").view(np.uint8).data, checksum)
     return checksum
+
+
+def _named(text: str) -> tuple[str, str]:
+    """The name and the path of `name=path`, or of a path alone, whose folders may hold a `=`."""
+    whole = text.strip()
+    name, equals, path = (part.strip() for part in whole.partition("="))
+    if not equals or "/" in name or pathlib.Path(whole).is_file():
+        name, path = "", whole
+    return name or pathlib.Path(path).stem, path

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
+from calib_jax.core import text_files
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.core.settings import differences
 
@@ -174,8 +175,8 @@ class Workdir:
                 )
             return None
         try:
-            return dict(json.loads(self.config.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:  # of the JSON or of its encoding
+            return dict(text_files.parse_json(self.config.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:  # of the JSON or of its encoding
             raise ConfigError(
                 f"workdir {self.path}: config.json is damaged ({error}). Choose another --workdir."
             ) from None
@@ -188,8 +189,8 @@ def read_json(path: pathlib.Path) -> Any:
         DataError: The file is damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return text_files.parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error}). Delete it to have it made again.") from None
 
 

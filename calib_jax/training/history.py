@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from calib_jax.core import text_files
 from calib_jax.core.errors import DataError
 
 
@@ -26,17 +27,23 @@ class History:
         """All rows, in the order written; a last line cut short by a crash is left out.
 
         Raises:
-            DataError: Another line is damaged.
+            DataError: The file cannot be read, or another line is no row of a history.
         """
         if not self.path.exists():
             return []
         rows = []
-        lines = self.path.read_text(encoding="utf-8").splitlines()
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: cannot be read ({error.strerror}). Move it away."
+            ) from None
+        lines = content.removesuffix(b"\n").split(b"\n") if content else []
         for number, line in enumerate(lines):
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                if number + 1 < len(lines):
+                rows.append(_row(line))
+            except ValueError as error:
+                if number + 1 < len(lines) or content.endswith(b"\n"):
                     raise DataError(
                         f"{self.path}: line {number + 1} is damaged ({error}). Remove the line."
                     ) from None
@@ -53,3 +60,14 @@ class History:
         partial = self.path.with_suffix(".partial")
         partial.write_text(text, encoding="utf-8")
         partial.replace(self.path)
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """The row that a line holds; a ValueError where it holds none."""
+    row = text_files.parse_json(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"got a {type(row).__name__}, expected an object")
+    for key, kind in (("phase", str), ("seed", int), ("step", int)):
+        if type(row.get(key)) is not kind:
+            raise ValueError(f"{key}: got {row.get(key)!r}, expected {kind.__name__}")
+    return row

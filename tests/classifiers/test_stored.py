@@ -106,3 +106,23 @@ def test_a_folder_that_cannot_be_written_costs_only_time(
     (message,) = caplog.messages
     assert "cannot be kept in" in message
     assert "--config.cache_dir" in message
+
+
+@pytest.mark.parametrize(
+    ("tensors", "names", "message"),
+    [
+        ({"bias": np.zeros(2, np.float32)}, '["a", "b", "c"]', r"a bias \(2,\) and 3 class names"),
+        ({"kernel": np.zeros(3, np.float32)}, '["a", "b", "c"]', r"got a kernel \(3,\)"),
+        ({}, '["a", "b"]', r"and 2 class names, expected \[d c\], \[c\] and c"),
+        ({}, '"abc"', r"got the class names 'abc', expected a list of texts"),
+        ({}, "[1, 2, 3]", r"got the class names \[1, 2, 3\], expected a list of texts"),
+        ({}, "[" * 5000, r"ValueError: it is nested too deeply"),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_refused(tmp_path, tensors, names, message):
+    path = tmp_path / "classifier.safetensors"
+    whole = {"kernel": np.zeros((4, 3), np.float32), "bias": np.zeros(3, np.float32)}
+    safetensors.numpy.save_file(whole | tensors, path, metadata={"class_names": names})
+    with pytest.raises(WeightsError, match=message) as caught:
+        stored.read_head(path)
+    assert "\n" not in str(caught.value)

@@ -158,3 +158,55 @@ def test_an_archive_of_no_known_compression_is_one_line(tmp_path):
     (tmp_path / "x.npz").write_bytes(damaged)
     with pytest.raises(DataError, match=r"x\.npz: cannot be read \(.*Write it again"):
         read_predictions(tmp_path / "x.npz")
+
+
+def test_a_further_column_that_begins_alike(tmp_path):
+    singles = {f"logit_{k}": LOGITS[:, k] for k in range(4)}
+    path = parquet_of(tmp_path / "x.parquet", label=LABELS, logit_scale=LABELS / 2, **singles)
+    np.testing.assert_array_equal(read_predictions(path)[1][0], LOGITS)
+
+
+def header(shape):
+    """An array file of this shape that holds eight bytes."""
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
+    text = text.ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(8)
+
+
+@pytest.mark.parametrize("shape", ["(2**40, 4)", "(1099511627776, 4)", "(4611686018427387904,)"])
+@pytest.mark.parametrize("place", ["logits", "labels"])
+def test_a_header_that_claims_terabytes_allocates_nothing(tmp_path, shape, place):
+    shape = shape.replace("2**40", str(2**40))
+    np.savez(tmp_path / "x.npz", logits=LOGITS, labels=LABELS)
+    with zipfile.ZipFile(tmp_path / "y.npz", "w") as archive:
+        for name, content in (("logits", LOGITS), ("labels", LABELS)):
+            with archive.open(f"{name}.npy", "w") as file:
+                if name == place:
+                    file.write(header(shape))
+                else:
+                    np.save(file, content)
+    np.save(tmp_path / "z_logits.npy", LOGITS)
+    np.save(tmp_path / "z_labels.npy", LABELS)
+    (tmp_path / f"z_{place}.npy").write_bytes(header(shape))
+    for name in ("y.npz", "z_logits.npy"):
+        with pytest.raises(DataError, match=r"cannot be read \(.*Write it again") as caught:
+            read_predictions(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_boolean_in_a_shape(tmp_path):
+    with zipfile.ZipFile(tmp_path / "y.npz", "w") as archive:
+        archive.writestr("logits.npy", header("(True, 2)"))
+        archive.writestr("labels.npy", header("(2,)"))
+    with pytest.raises(DataError, match=r"its header says \(True, 2\), expected numbers"):
+        read_predictions(tmp_path / "y.npz")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+@pytest.mark.parametrize("name", ["logits", "labels"])
+def test_two_arrays_of_one_name(tmp_path, name):
+    np.savez(tmp_path / "x.npz", logits=LOGITS, labels=LABELS)
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr(f"{name}.npy", header("(2,)"))
+    with pytest.raises(DataError, match=rf"got 2 arrays '{name}', expected one\. Save the file"):
+        read_predictions(tmp_path / "x.npz")

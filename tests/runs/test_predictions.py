@@ -197,3 +197,44 @@ def test_names_and_paths():
     assert config.paths() == {"clean": pathlib.Path("x/a.npz"), "b": pathlib.Path("b.npy")}
     config = PredictionFiles(reported=" test = a.npz , b.npy ")
     assert config.paths() == {"test": pathlib.Path("a.npz"), "b": pathlib.Path("b.npy")}
+
+
+@pytest.mark.parametrize("place", ["a={}", "{}", " a = {} "])
+def test_a_path_with_an_equals_sign(tmp_path, place):
+    """As the folders of a sweep have it."""
+    path = tmp_path / "lr=0.1" / "test.npz"
+    config = PredictionFiles(reported=place.format(path))
+    assert config.paths() == {"a" if "a" in place else "test": path}
+
+
+def test_a_relative_path_with_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = pathlib.Path("lr=0.1/test.npz")
+    assert PredictionFiles(reported=str(path)).paths() == {"lr": pathlib.Path("0.1/test.npz")}
+    path.parent.mkdir()
+    path.touch()
+    assert PredictionFiles(reported=str(path)).paths() == {"test": path}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"\xef\xbb\xbfcat\ndog\n", ("cat", "dog")),
+        (b"cat\r\ndog", ("cat", "dog")),
+        ("c\u2028at\nd\x85og\ne\x0cf".encode(), ("c\u2028at", "d\x85og", "e\x0cf")),
+        (b"cat\n\ndog\n", ("cat", "dog")),
+    ],
+)
+def test_files_of_class_names(tmp_path, content, expected):
+    path = tmp_path / "names.txt"
+    path.write_bytes(content)
+    assert PredictionFiles(reported="a.npz", class_names=str(path)).names() == expected
+
+
+@pytest.mark.parametrize("content", [b"", b" \n\n", b"\xef\xbb\xbf", b"\xff\xfe"])
+def test_files_of_no_class_names(tmp_path, content):
+    path = tmp_path / "names.txt"
+    path.write_bytes(content)
+    message = r"class_names: .*names\.txt cannot be read \(.*Write one name on each line"
+    with pytest.raises(ConfigError, match=message):
+        PredictionFiles(reported="a.npz", class_names=str(path)).names()

@@ -59,3 +59,27 @@ def test_rewind_of_nothing_leaves_an_empty_file(history):
     history.rewind("carot", 0, 0)
     assert history.rows() == []
     assert [path.name for path in history.path.parent.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[1]", b"3", b"null", b"{}", b'{"phase": 3, "seed": 0, "step": 1}', b"\xff", b"[" * 5000],
+    ids=["list", "number", "null", "empty", "phase", "bytes", "deep"],
+)
+def test_a_line_that_is_no_row_is_named(history, line):
+    """Wherever it stands: a last line that ends as a whole one was not cut short."""
+    history.append(row(1))
+    whole = history.path.read_bytes()
+    for content, number in ((line + b"\n" + whole, 1), (whole + line + b"\n", 2)):
+        history.path.write_bytes(content)
+        with pytest.raises(
+            DataError, match=rf"metrics\.jsonl: line {number} is damaged \("
+        ) as caught:
+            history.rows()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_history_that_is_a_folder_is_named(history):
+    history.path.mkdir()
+    with pytest.raises(DataError, match=r"metrics\.jsonl: cannot be read \(Is a directory\)"):
+        history.rows()

@@ -5,9 +5,9 @@ TFDS's `imagenet2012_real` needs TensorFlow and keeps the images that have no ri
 
 from __future__ import annotations
 
-import json
 import pathlib
 
+from calib_jax.core import text_files
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.data.builders.archives import Archive
 from calib_jax.data.builders.image_files import ImageFile, ImageFiles, images_of
@@ -60,7 +60,7 @@ def imagenet_real(archive: Archive, data_dir: pathlib.Path) -> ImageFiles:
 def _read_answers(file: pathlib.Path) -> list[tuple[str, ...]]:
     """The WordNet ids of every image's right labels."""
     try:
-        rows = json.loads(file.read_bytes())
+        rows = text_files.parse_json(file.read_bytes())
         if not rows or not all(0 <= index < len(WORDNET_IDS) for row in rows for index in row):
             raise ValueError("a class is out of range, or there are none")
         return [tuple(WORDNET_IDS[index] for index in row) for row in rows]

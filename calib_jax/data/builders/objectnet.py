@@ -7,12 +7,12 @@ a name to a place among the sorted WordNet ids. 113 of the 313 classes have one 
 from __future__ import annotations
 
 import collections
-import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from calib_jax.core import text_files
 from calib_jax.core.errors import DataError
 from calib_jax.data import images
 from calib_jax.data.builders import record
@@ -65,7 +65,7 @@ def _ids_of_folders(archive: Archive) -> dict[str, str]:
     folders = _table(archive, "folder_to_objectnet_label.json")
     names = _table(archive, "objectnet_to_imagenet_1k.json")
     places = _table(archive, "pytorch_to_imagenet_2012_id.json")
-    lines = archive.read(archive.only("imagenet_to_label_2012_v2")).decode().splitlines()
+    lines = text_files.lines(archive.read(archive.only("imagenet_to_label_2012_v2")))
     index_of_line = {line: int(index) for index, line in places.items()}
     lines_of = collections.defaultdict(list)
     for line, name in enumerate(lines):
@@ -89,7 +89,7 @@ def _ids_of_folders(archive: Archive) -> dict[str, str]:
 def _table(archive: Archive, file: str) -> dict[str, Any]:
     text = archive.read(archive.only(file))
     try:
-        table: dict[str, Any] = json.loads(text)
+        table: dict[str, Any] = text_files.parse_json(text)
     except ValueError as error:
         raise DataError(
             f"archive {archive.path}: {file} cannot be read: {error}. Download it again."

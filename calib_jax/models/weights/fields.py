@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calib_jax.core import text_files
 from calib_jax.core.errors import WeightsError, nearest
 
 
@@ -98,7 +98,7 @@ def read_fields(path: Path) -> Fields:
         WeightsError: It is missing, or holds no JSON object.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = text_files.parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeightsError(f"weights: got no file {path}, expected one. Download it.") from None
     except (OSError, ValueError) as error:
