@@ -11,7 +11,7 @@ from calib_jax.core import inputs, numerics
 from calib_jax.core.errors import ConfigError
 
 _MAX_STEPS = 200
-_TOLERANCE = 1e-12  # relative
+_TOLERANCE, _ROUNDING = 1e-12, 1e-9  # relative
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,11 +94,14 @@ def _best_scale(logits: np.ndarray, labels: np.ndarray, bounds: tuple[float, flo
             return scale
         low, high = (scale, high) if slope < 0 else (low, scale)
         newton = scale - slope / curvature if curvature > 0 else math.inf
-        # Where all probabilities are near 0 or 1 the steps are many and equal, or overshoot.
-        is_good = low < newton < high and abs(newton - scale) <= step / 2
-        proposal = newton if is_good else math.sqrt(low * high)
+        newton = min(max(newton, low), high)
+        # Where all probabilities are near 0 or 1 the steps are many and equal, or overshoot. A step
+        # that is small and no smaller than the last is rounding.
+        is_shrinking = abs(newton - scale) <= step / 2 and newton not in (low, high)
+        is_rounding = abs(newton - scale) <= _ROUNDING * scale
+        proposal = newton if is_shrinking or is_rounding else math.sqrt(low * high)
         step = abs(proposal - scale)
-        if step <= _TOLERANCE * scale:
+        if step <= _TOLERANCE * scale or (is_rounding and not is_shrinking):
             return proposal
         scale = proposal
     return scale

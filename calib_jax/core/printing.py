@@ -32,6 +32,8 @@ def say(what: str | rich.table.Table, *, file: Any = None) -> None:
         file: A text stream; standard output.
     """
     stream = sys.stdout if file is None else file
+    if stream is None:  # a process without one, as `print` has it
+        return
     text = escaped(what) if isinstance(what, str) else _drawn(what, stream)
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:

@@ -3,6 +3,7 @@ import pytest
 import scipy.optimize
 import scipy.special
 
+from calib_jax.calibrators import temperature
 from calib_jax.calibrators.ensemble import EnsembleTemperatureScaling
 from calib_jax.calibrators.temperature import Temperature, TemperatureScaling
 from calib_jax.core import numerics
@@ -128,3 +129,18 @@ def test_one_mistake_among_many_large_margins(margin):
 
     expected = scipy.optimize.brentq(slope, 1e-3, 1e3, xtol=1e-14, rtol=1e-14)
     assert 1 / fit(logits, labels) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("num_classes", "scale"), [(2, 3.0), (100, 5.0), (100, 100.0)])
+def test_few_passes_over_the_logits(monkeypatch, num_classes, scale, seed):
+    """Rounding, where steps stop shrinking, does not start the bisection over: that took 50."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(3000, num_classes))
+    labels = (logits + 0.3 * rng.gumbel(size=logits.shape)).argmax(axis=1)
+    passes, derivatives = [], temperature._derivatives
+    monkeypatch.setattr(
+        temperature, "_derivatives", lambda *args: passes.append(1) or derivatives(*args)
+    )
+    fit((scale * logits).astype(np.float32), labels)
+    assert len(passes) <= 16

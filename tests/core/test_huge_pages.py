@@ -31,11 +31,24 @@ def test_a_process_is_started_again(tmp_path, given, expected):
     assert done.stdout == f"{expected} two words * False\n"
 
 
-@pytest.mark.parametrize(("platform", "program"), [("darwin", sys.executable), ("linux", "")])
-def test_where_it_cannot_it_is_not(monkeypatch, platform, program):
+@pytest.mark.parametrize("program", ["", "/no/such/python"])
+def test_a_program_that_cannot_be_found_again_goes_on(monkeypatch, program):
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(sys, "executable", program)
-    monkeypatch.setattr(os, "execv", None)
+    huge_pages.restart()
+    assert "GLIBC_TUNABLES" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("platform", "darwin"), ("gettrace", lambda: print)],
+    ids=["mac", "debugger"],
+)
+def test_where_it_should_not_it_does_not(monkeypatch, name, value):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, name, value)
+    monkeypatch.setattr(os, "execv", None)  # calling it would fail
     huge_pages.restart()
     assert "GLIBC_TUNABLES" not in os.environ

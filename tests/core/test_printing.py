@@ -86,6 +86,11 @@ def test_off_a_terminal_no_cell_is_folded(monkeypatch):
     assert name not in said(table(name), is_terminal=True)
 
 
+def test_without_a_standard_output_it_says_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    say("a text")
+
+
 SCRIPT = """
 from calib_jax.core.printing import say
 for number in range(20000):

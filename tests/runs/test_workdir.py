@@ -120,3 +120,16 @@ def test_json_is_written_at_once_or_not_at_all(tmp_path):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [each.name for each in path.parent.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("make", ["folder", "deep", "list"])
+def test_a_config_that_cannot_be_read_is_one_line(tmp_path, make):
+    path = tmp_path / "config.json"
+    if make == "folder":
+        path.mkdir()
+    else:
+        path.write_text({"deep": "[" * 5000, "list": "[1]"}[make])
+    message = r"config\.json is damaged \(.*\)\. Choose another --workdir"
+    with pytest.raises(ConfigError, match=message) as caught:
+        Workdir(tmp_path).check({})
+    assert "\n" not in str(caught.value)
