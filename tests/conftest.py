@@ -21,10 +21,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 import jaxtyping
 
-HOOK = jaxtyping.install_import_hook("calib_jax", "beartype.beartype")
-HOOK.__enter__()
-
 sys.path.append(str(pathlib.Path(__file__).parent))
+HOOK = jaxtyping.install_import_hook("calib_jax", "lazy_types.lazily")
+HOOK.__enter__()
 
 
 def pytest_configure(config):

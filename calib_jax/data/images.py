@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float, Int, Int32, UInt8
 from PIL import Image
 
 from calib_jax.core.errors import DataError
@@ -32,6 +32,12 @@ Resize = Literal["host", "device"]
 """
 
 RESIZES = get_args(Resize)
+
+Box = tuple[slice, slice]
+"""Rows and columns of a window."""
+
+NUM_TRIES = 10
+"""How often a random window is drawn until one fits, as torchvision does."""
 
 _START, _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd8", 0xD9, 0xDA
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
@@ -119,29 +125,37 @@ def _decode_any(data: bytes, where: str) -> Pixels:
         ) from None
 
 
-def random_box(
-    height: int,
-    width: int,
-    rng: np.random.Generator,
+def random_boxes(
+    sizes: Int[np.ndarray, "b 2"],
+    draws: Float[np.ndarray, "b tries 4"],
     *,
     scale: tuple[float, float],
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> tuple[slice, slice] | None:
-    """Rows and columns of a random window of the given share of the area and aspect ratio.
+) -> list[Box | None]:
+    """Rows and columns of a random window of each image, of the given share of area and ratio.
 
     Those of torchvision's RandomResizedCrop, which CLIP's and FLYP's training uses with scale
-    (0.9, 1). None where ten draws do not fit into the image.
+    (0.9, 1) and ten tries. None where no try fits into the image.
+
+    Args:
+        sizes: Height and width of each image.
+        draws: Uniform in [0, 1): for each try its area, its ratio, its left and its top.
+        scale: Smallest and largest share of the area.
+        ratio: Smallest and largest ratio of width and height, drawn on a log scale.
     """
-    for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        aspect = np.exp(rng.uniform(np.log(ratio[0]), np.log(ratio[1])))
-        crop_width = round(np.sqrt(area * aspect))
-        crop_height = round(np.sqrt(area / aspect))
-        if 0 < crop_width <= width and 0 < crop_height <= height:
-            left = int(rng.integers(width - crop_width + 1))
-            top = int(rng.integers(height - crop_height + 1))
-            return slice(top, top + crop_height), slice(left, left + crop_width)
-    return None
+    height, width = sizes[:, :1], sizes[:, 1:]
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * draws[..., 0])
+    low, high = np.log(ratio)
+    aspect = np.exp(low + (high - low) * draws[..., 1])
+    wide, tall = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+    left, top = (width - wide + 1) * draws[..., 2], (height - tall + 1) * draws[..., 3]
+    fits = (wide > 0) & (wide <= width) & (tall > 0) & (tall <= height)
+    tries = np.stack([top, tall, left, wide], axis=-1)
+    found = tries[np.arange(len(sizes)), fits.argmax(axis=1)].astype(int).tolist()
+    return [
+        (slice(y, y + rows), slice(x, x + columns)) if fitting else None
+        for (y, rows, x, columns), fitting in zip(found, fits.any(axis=1).tolist(), strict=True)
+    ]
 
 
 class Frame(NamedTuple):
@@ -205,14 +219,11 @@ class Framing:
             return self._stretched(self.view(pixels))
         return _on_canvas(pixels, rows, columns, self.side)
 
-    def random(
-        self, pixels: Pixels, rng: np.random.Generator, *, scale: tuple[float, float]
-    ) -> Frame:
-        """The frame of a random window (see `random_box`), or of the whole where none fits.
+    def window(self, pixels: Pixels, box: Box | None) -> Frame:
+        """The frame of a window (see `random_boxes`), or of the whole for None.
 
         The columns are resized first, as Pillow 12 does; Pillow 13 goes by the shape.
         """
-        box = random_box(pixels.shape[0], pixels.shape[1], rng, scale=scale)
         return self.whole(pixels) if box is None else self._stretched(pixels[box])
 
     def _stretched(self, pixels: Pixels) -> Frame:

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import grain
 import numpy as np
@@ -15,7 +14,7 @@ from calib_jax.core.types import Batch
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
-from calib_jax.data.images import Framing, Pixels, Resize
+from calib_jax.data.images import NUM_TRIES, Box, Framing, Pixels, Resize, random_boxes
 
 Style = Callable[[Pixels, np.random.Generator], Pixels]
 
@@ -109,12 +108,12 @@ class CaptionedImages:
         """The style of a source."""
         return self.sources[number].style
 
-    def caption(self, number: int, label: int, rng: np.random.Generator) -> int:
-        """The row of a random caption that the source allows; 0 where it has none."""
+    def caption(self, number: int, label: int, draw: float) -> int:
+        """The row of the caption at `draw` (in [0, 1)) of those that the source allows; 0: none."""
         columns = self._columns[number]
         if not columns:
             return 0
-        return self._captions.row(label, columns[int(rng.integers(len(columns)))])
+        return self._captions.row(label, columns[int(draw * len(columns))])
 
 
 def training_batches(
@@ -152,43 +151,65 @@ def training_batches(
             "images. Lower it."
         )
 
-    view = _view_maker(images, Framing(image_size, resize), augmentation)
-    local_size = batch_size // process_count
+    share = slice(process_index, None, process_count)
     dataset = (
-        grain.MapDataset.source(images)
+        grain.MapDataset.range(len(images))
         .seed(seed)
         .shuffle()
         .repeat()
-        .random_map(view)
-        .slice(slice(process_index, None, process_count))
-        .batch(local_size, drop_remainder=True)
-        .map(lambda batch: Batch(**batch, mask=np.ones(local_size, np.bool_)))
+        .batch(batch_size, drop_remainder=True)
+        .random_map(_loader(images, Framing(image_size, resize), augmentation, share))
     )
     options = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=_PREFETCH_BATCHES)
     return iter(dataset.to_iter_dataset(options))
 
 
-def _view_maker(
-    images: CaptionedImages, framing: Framing, augmentation: Augmentation
-) -> Callable[[tuple[int, Pixels, int], np.random.Generator], dict[str, Any]]:
-    """What makes the fields of a `Batch` of one element of `images`."""
+def _loader(
+    images: CaptionedImages, framing: Framing, augmentation: Augmentation, share: slice
+) -> Callable[[Int[np.ndarray, " b"], np.random.Generator], Batch]:
+    """What makes the own share of a batch of its numbers in `images`.
 
-    def view(element: tuple[int, Pixels, int], rng: np.random.Generator) -> dict[str, Any]:
-        number, pixels, label = element
-        style = images.style(number)
-        if style is not None:
-            pixels = style(pixels, rng)
-        if tuple(augmentation.crop_scale) == (1.0, 1.0):
-            frame = framing.whole(pixels)
-        else:
-            frame = framing.random(pixels, rng, scale=augmentation.crop_scale)
-        if augmentation.flip and rng.random() < 0.5:
-            frame = frame.mirrored()
-        caption = images.caption(number, label, rng)
-        arrays = {"image": frame.pixels, "label": np.int32(label), "caption": np.int32(caption)}
-        return arrays if frame.taps is None else {**arrays, "taps": frame.taps}
+    Each example's numbers are the same whatever the share. They are drawn for a batch at once: a
+    generator an example would cost more time than a small image.
+    """
+    is_whole = tuple(augmentation.crop_scale) == (1.0, 1.0)
 
-    return view
+    def load(numbers: Int[np.ndarray, " b"], rng: np.random.Generator) -> Batch:
+        windows = rng.random((len(numbers), NUM_TRIES, 4))[share]
+        flips, captions = rng.random((2, len(numbers)))[:, share]
+        seeds = rng.integers(2**63, size=len(numbers))[share]
+        elements = [images[number] for number in numbers[share].tolist()]
+        pixels = [
+            stored if style is None else style(stored, np.random.default_rng(seed))
+            for (number, stored, _), seed in zip(elements, seeds, strict=True)
+            for style in [images.style(number)]
+        ]
+        boxes: Sequence[Box | None] = [None] * len(pixels)
+        if not is_whole:
+            sizes = np.array([each.shape[:2] for each in pixels])
+            boxes = random_boxes(sizes, windows, scale=augmentation.crop_scale)
+        frames = [framing.window(each, box) for each, box in zip(pixels, boxes, strict=True)]
+        if augmentation.flip:
+            frames = [
+                frame.mirrored() if flip < 0.5 else frame
+                for frame, flip in zip(frames, flips, strict=True)
+            ]
+        taps = [frame.taps for frame in frames if frame.taps is not None]
+        return Batch(
+            image=np.stack([frame.pixels for frame in frames]),
+            label=np.array([label for _, _, label in elements], np.int32),
+            caption=np.array(
+                [
+                    images.caption(number, label, draw)
+                    for (number, _, label), draw in zip(elements, captions, strict=True)
+                ],
+                np.int32,
+            ),
+            mask=np.ones(len(frames), np.bool_),
+            taps=np.stack(taps) if taps else None,
+        )
+
+    return load
 
 
 def evaluation_batches(

@@ -1,8 +1,12 @@
 """Batches are trees of arrays; similarities against a loop."""
 
 import jax
+import jaxtyping
 import numpy as np
+import pytest
 
+from calib_jax.core.linalg import normalize
+from calib_jax.core.numerics import softmax
 from calib_jax.core.types import Batch, Predictions
 
 
@@ -46,3 +50,11 @@ def test_similarities_are_cosines_and_zero_for_a_zero_feature():
         for c in range(3):
             expected[i, c] = sum(features[i] * classes[c]) / np.sqrt(sum(features[i] ** 2))
     np.testing.assert_allclose(predictions.similarities(), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_shapes_and_types_are_checked_while_testing():
+    """By the import hook of `conftest.py`."""
+    with pytest.raises(jaxtyping.TypeCheckError, match=r"parameters of .*softmax"):
+        softmax(np.ones(3))
+    with pytest.raises(jaxtyping.TypeCheckError, match=r"parameters of .*normalize"):
+        normalize(np.ones((2, 3)))

@@ -122,10 +122,10 @@ def test_sources_are_concatenated(images, open_split):
 
 def test_a_caption_is_one_of_the_sources_templates(images):
     rng = np.random.default_rng(0)
-    drawn = collections.Counter(images.caption(0, 2, rng) for _ in range(200))
+    drawn = collections.Counter(images.caption(0, 2, draw) for draw in rng.random(200))
     assert set(drawn) == {TABLE.row(2, 1), TABLE.row(2, 2)}
     assert min(drawn.values()) > 70
-    assert {images.caption(1, 0, rng) for _ in range(20)} == {TABLE.row(0, 3)}
+    assert {images.caption(1, 0, draw) for draw in rng.random(20)} == {TABLE.row(0, 3)}
 
 
 def test_batches_are_uint8_with_int32_labels(images):
