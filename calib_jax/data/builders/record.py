@@ -8,10 +8,10 @@ import io
 import pathlib
 from typing import Any
 
+import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
-from PIL import Image
 
 
 def seed_of(*parts: str | int) -> int:
@@ -31,11 +31,10 @@ def rng_of(*parts: str | int) -> np.random.Generator:
 def png_bytes(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
     """The image as a PNG file: TFDS writes encoded bytes without TensorFlow, arrays only with it.
 
-    Compression level 1 writes twice as fast as the default for files a few percent larger.
+    OpenCV writes it in half of Pillow's time, or a third where it is small.
     """
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return encoded.tobytes()
 
 
 class RecordBuilder(tfds.core.GeneratorBasedBuilder):
