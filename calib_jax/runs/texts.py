@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32
 
-from calib_jax.core import rngs, settings
+from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.hub import folder_of
 from calib_jax.core.sharding import replicated
@@ -29,7 +29,6 @@ from calib_jax.data.tokenizers import (
     trimmed,
     word_tokenizer,
 )
-from calib_jax.methods.method import Method
 from calib_jax.models.config import ClipConfig, TextConfig
 from calib_jax.models.encoder import Encoder
 from calib_jax.models.weights.load import Checkpoint, read_model
@@ -88,10 +87,13 @@ def read_texts(experiment: Experiment, mesh: Mesh) -> Texts:
     encoder = Encoder(model, experiment.compute)
     tokenizer = _make_tokenizer(experiment, model, checkpoint)
     tables = _make_tables(experiment, tokenizer, model.text.context_length, mesh)
+    of_encoder = jax.eval_shape(encoder.init, jax.random.key(0))
     for phase in experiment.phases():
         if phase.method.terms:
             shapes = jax.eval_shape(
-                functools.partial(_initial_params, phase.method, encoder), tables[phase.stage]
+                functools.partial(initial_params, phase.method, encoder, seed=0),
+                of_encoder,
+                tables[phase.stage],
             )
             batch_size = experiment.stage(phase.stage).training.batch_size
             try:
@@ -138,10 +140,6 @@ def _make_tables(
 def _trained_stages(experiment: Experiment) -> dict[str, Stage]:
     names = dict.fromkeys(phase.stage for phase in experiment.phases() if phase.method.terms)
     return {name: experiment.stage(name) for name in names}
-
-
-def _initial_params(method: Method, encoder: Encoder, tables: Tables) -> Params:
-    return initial_params(method, encoder, encoder.init(rngs.key(0, 0, "encoder")), tables, 0)
 
 
 def _make_tokenizer(
