@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fractions
 import io
 import math
 import re
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Int, Int32, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from calib_jax.core.errors import DataError
 from calib_jax.data.resizing import (
@@ -39,15 +41,23 @@ Box = tuple[slice, slice]
 NUM_TRIES = 10
 """How often a random window is drawn until one fits, as torchvision does."""
 
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What is opened, by Pillow's names; MPO counts as JPEG, PGM, PBM and PFM as PPM.
+
+Pillow itself also opens formats for which it starts an external program (EPS), whatever the file is
+called.
+"""
+
 _START, _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd8", 0xD9, 0xDA
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF's
 _MARKER_IN_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # neither a stuffed 0xff nor a restart
 # On the device: a canvas of 512 for 224 pixels holds the common photograph of 500 x 375.
 _MAX_SHRINKING = fractions.Fraction(16, 7)
 _NUM_TAPS = 2 * math.ceil(2 * _MAX_SHRINKING) + 1
 
 
-def decode(data: bytes, *, where: str) -> Pixels:
+def decode(data: bytes, *, where: str, fix: str = "Replace the file.") -> Pixels:
     """RGB pixels of an encoded image, as Pillow decodes it; read-only.
 
     Whole grey and colour JPEGs go through OpenCV, which is faster and gives the same pixels;
@@ -55,33 +65,43 @@ def decode(data: bytes, *, where: str) -> Pixels:
     as in CLIP's reference.
 
     Args:
-        data: The bytes of a file in any format that Pillow reads; grey, palette and CMYK become
-            RGB, alpha is dropped, of an animation the first picture counts.
-        where: The record, for the error's message.
+        data: The bytes of a file in one of FORMATS; grey, palette and CMYK become RGB, alpha is
+            dropped, of an animation the first picture counts. Grey of 16 bits is divided by 257,
+            grey floats of 0 to 1 are multiplied by 255.
+        where: The record or file, for the error's message.
+        fix: What to do about it, for the same.
 
     Raises:
-        DataError: The bytes are no image, or are cut short.
+        DataError: The bytes are no image of these formats, or are cut short, or the image has more
+            pixels than Pillow allows, or grey values beyond their range.
     """
     pixels = _decode_jpeg(data) if _num_components(data) in (1, 3) else None
     if pixels is None:
-        pixels = _decode_any(data, where)
+        pixels = _decode_any(data, where, fix)
     pixels.flags.writeable = False
     return pixels
 
 
-def is_image(data: bytes) -> bool:
-    """Whether the bytes begin as an image does; what follows is not read."""
-    try:
-        with Image.open(io.BytesIO(data)):
-            return True
-    except OSError:
-        return False
+def identify(data: bytes, *, where: str, fix: str = "Replace the file.") -> None:
+    """Passes what begins as an image of FORMATS does; the pixels are not read.
+
+    Args:
+        data: As in `decode`.
+        where: As in `decode`.
+        fix: As in `decode`.
+
+    Raises:
+        DataError: It does not, or has more pixels than Pillow allows.
+    """
+    with _refused(data, where, fix), _opened(data):
+        pass
 
 
 def _num_components(data: bytes) -> int:
     """The colour components of a JPEG that is whole from marker to marker; 0 for all else.
 
-    OpenCV fills what a cut or overwritten file lacks with grey and says nothing.
+    OpenCV fills what a cut or overwritten file lacks with grey and says nothing, and takes images
+    beyond Pillow's limit.
     """
     if data[:2] != _START:
         return 0
@@ -90,7 +110,7 @@ def _num_components(data: bytes) -> int:
         marker = data[position + 1]
         if marker in _HUFFMAN_FRAMES:
             precision, components = data[position + 4], data[position + 9]
-            if precision != 8:
+            if precision != 8 or _num_pixels(data, position) > _max_pixels():
                 return 0
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
         if marker == _START_OF_SCAN:
@@ -112,17 +132,75 @@ def _decode_jpeg(data: bytes) -> Pixels | None:
     return None if pixels is None else np.asarray(pixels)
 
 
-def _decode_any(data: bytes, where: str) -> Pixels:
+def _num_pixels(data: bytes, frame: int) -> int:
+    """What the header of a JPEG's frame says."""
+    return int.from_bytes(data[frame + 5 : frame + 7]) * int.from_bytes(data[frame + 7 : frame + 9])
+
+
+def _max_pixels() -> float:
+    """Where Pillow begins to warn; at twice that it refuses."""
+    return math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
+
+
+def _opened(data: bytes) -> Image.Image:
+    if "AVIF" not in Image.OPEN:
+        Image.init()  # a Pillow without it, as 11.0 is, would raise a KeyError below
+    known = [name for name in FORMATS if name in Image.OPEN]
+    return Image.open(io.BytesIO(data), formats=known)
+
+
+def _decode_any(data: bytes, where: str, fix: str) -> Pixels:
+    with _refused(data, where, fix), _opened(data) as image:
+        return _rgb(image)
+
+
+@contextlib.contextmanager
+def _refused(data: bytes, where: str, fix: str) -> Iterator[None]:
+    """Whatever Pillow makes of damaged files as one DataError."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            # Pillow warns where a palette has transparent entries, unless it goes through RGBA.
-            opened = image.convert("RGBA") if image.mode == "P" else image
-            return np.array(opened.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        yield
+    except UnidentifiedImageError:
         raise DataError(
-            f"{where}: the image cannot be decoded ({len(data)} bytes: {error}). "
-            "Prepare the data set again."
+            f"{where} is not an image of a known format (got {len(data)} bytes, expected "
+            f"{', '.join(FORMATS)}). {fix}"
         ) from None
+    # Of nearly any type: SyntaxError, struct.error, EOFError, SystemError, ..., and a warning
+    # where warnings are errors.
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise DataError(
+            f"{where}: the image cannot be decoded ({len(data)} bytes: {reason[:200]}). {fix}"
+        ) from None
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    """The pixels as Pillow converts them, but for grey of more than 8 bits, which it clips."""
+    if 0 in image.size:
+        raise ValueError("it has no pixels")
+    if image.mode == "F" or image.mode.startswith("I"):
+        return np.repeat(_grey(image)[..., np.newaxis], 3, axis=-1)
+    # Pillow warns where a palette has transparent entries, unless it goes through RGBA.
+    opened = image.convert("RGBA") if image.mode == "P" else image
+    return np.array(opened.convert("RGB"))
+
+
+def _grey(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
+    """Floats of 0 to 1 or whole numbers of 0 to 65535 as 0 to 255.
+
+    Raises:
+        ValueError: There are others; which of them are black and white, nobody said.
+    """
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    values, largest = np.asarray(image), 1 if image.mode == "F" else 65535
+    if tags.get(_BITS_PER_SAMPLE) == (12,):
+        largest = 4095
+    if not (values.min() >= 0 and values.max() <= largest):
+        raise ValueError(
+            f"got grey values from {values.min():g} to {values.max():g}, expected 0 to {largest}"
+        )
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values = largest - values
+    return np.rint(values * (255.0 / largest)).astype(np.uint8)
 
 
 def random_boxes(

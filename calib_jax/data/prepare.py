@@ -1,7 +1,7 @@
 """The command that writes a data set as ArrayRecord, once.
 
-`python -m calib_jax.data.prepare NAME --data_dir=DIR [--archive=PATH]`. docs/datasets.md has the
-command for each data set.
+`python -m calib_jax.data.prepare NAME --data_dir=DIR [--archive=PATH] [--no_check |
+--leave_out_broken]`. docs/datasets.md has the command for each data set.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ from calib_jax.data.official import OFFICIAL_ARCHIVES
 
 
 def prepare(
-    name: str, data_dir: pathlib.Path, archive: pathlib.Path | None = None
+    name: str,
+    data_dir: pathlib.Path,
+    archive: pathlib.Path | None = None,
+    *,
+    check: bool = True,
+    leave_out_broken: bool = False,
 ) -> Sequence[tfds.core.DatasetBuilder]:
     """Builders of what is now in `data_dir`; what was there already is left alone.
 
@@ -40,25 +45,39 @@ def prepare(
             several (`domainnet/sketch`; a pattern takes all that match: `cifar10_corrupted/*`).
         data_dir: Folder to write to.
         archive: What to read; for data sets of TFDS the folder with what it cannot download.
+        check: Decode every image of the archive before anything is written; else only their
+            beginnings are looked at.
+        leave_out_broken: Leave out the images that cannot be decoded.
 
     Raises:
         ConfigError: The name is unknown; the archive is missing, or is not wanted; TensorFlow is
-            missing.
-        DataError: The archive or a download cannot be used.
+            missing; a data set of TFDS shall leave out images, or there is no check to find them.
+        DataError: The archive or a download cannot be used, or holds a broken image.
     """
+    if leave_out_broken and not check:
+        raise ConfigError(
+            "leave_out_broken: got it with no_check, which finds no broken image. Leave one out."
+        )
     if data_dir.exists() and not data_dir.is_dir():
         raise ConfigError(f"data_dir: got the file {data_dir}, expected a folder. Correct it.")
     is_ours = name in OFFICIAL_ARCHIVES or bool(re.fullmatch(r"image_folder/\w[\w.-]*", name))
     if is_ours and archive is not None:
         with open_archive(archive) as opened:
-            builders = _ours(name)(opened, data_dir)
-            for builder in builders:
+            builders = []
+            for builder in _ours(name)(opened, data_dir):
                 if not _is_there(builder):
+                    if check:
+                        builder = builder.checked(leave_out_broken=leave_out_broken)
                     builder.write()
+                builders.append(builder)
             return builders
     base = name.partition("/")[0]
     known = tfds.list_builders(with_community_datasets=False)
     if base in known:
+        if leave_out_broken:
+            raise ConfigError(
+                f"leave_out_broken: got it with {name}, which TFDS itself prepares. Leave it out."
+            )
         return _prepare_with_tfds(name, data_dir, archive)
     if is_ours:
         where = OFFICIAL_ARCHIVES.get(name, OFFICIAL_ARCHIVES["image_folder/NAME"])
@@ -191,9 +210,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="a data set, such as objectnet, cifar10 or domainnet/sketch")
     parser.add_argument("--data_dir", type=_path, required=True, help="folder to write to")
     parser.add_argument("--archive", type=_path, help="what to read: folder, .zip or .tar")
+    parser.add_argument(
+        "--no_check", action="store_true", help="do not decode every image of the archive first"
+    )
+    parser.add_argument(
+        "--leave_out_broken", action="store_true", help="leave out images that cannot be decoded"
+    )
     options = parser.parse_args(arguments)
     try:
-        for builder in prepare(options.name, options.data_dir, options.archive):
+        for builder in prepare(
+            options.name,
+            options.data_dir,
+            options.archive,
+            check=not options.no_check,
+            leave_out_broken=options.leave_out_broken,
+        ):
             for split, info in builder.info.splits.items():
                 say(f"{builder.info.full_name}: {info.num_examples:,} images in split {split}")
     except CalibJaxError as error:

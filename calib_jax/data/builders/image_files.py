@@ -1,20 +1,29 @@
-"""Labelled image files of an archive as a TFDS data set, their bytes as they are."""
+"""Labelled image files of an archive as a TFDS data set, their bytes as they are or converted."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from calib_jax.core.errors import DataError
+from calib_jax.core.printing import say
 from calib_jax.data.builders import record
 from calib_jax.data.builders.archives import Archive
-from calib_jax.data.images import is_image
+from calib_jax.data.images import decode, identify
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+
+Convert = Callable[[bytes, str], bytes]
+
+_AT_ONCE = 64  # files in memory while they are checked
+_NUM_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +57,7 @@ class ImageFiles(record.RecordBuilder):
         read: Callable[[str], bytes],
         description: str,
         data_dir: pathlib.Path,
+        convert: Convert | None = None,
     ) -> None:
         """A builder.
 
@@ -58,12 +68,70 @@ class ImageFiles(record.RecordBuilder):
             read: The encoded image of a path.
             description: What it is, for dataset_info.json.
             data_dir: Folder to write to.
+            convert: What is stored for a file's content; it also gets the path, for messages.
         """
         self.name, _, config = name.partition("/")
+        self._whole_name, self._root = name, data_dir
         self._splits, self._class_names, self._read = dict(splits), list(class_names), read
-        self._description = description
+        self._description, self._convert = description, convert
         self._config = tfds.core.BuilderConfig(name=config) if config else None
         super().__init__(config=self._config, data_dir=str(data_dir))
+
+    def checked(self, *, leave_out_broken: bool = False) -> ImageFiles:
+        """A builder of the same files, each of which has been decoded once, under a progress bar.
+
+        Args:
+            leave_out_broken: Leave out images that cannot be decoded, and say in the description
+                how many and which came first; else they are refused.
+
+        Raises:
+            DataError: There are such images, or a split holds nothing else.
+        """
+        broken = self._broken()
+        if not broken:
+            return self
+        if not leave_out_broken:
+            (_, first), *others = broken.items()
+            raise DataError(_replaced(first, [path for path, _ in others]))
+        splits = {
+            split: [file for file in files if file.path not in broken]
+            for split, files in self._splits.items()
+        }
+        empty = [split for split, files in splits.items() if self._splits[split] and not files]
+        if empty:
+            raise DataError(
+                f"archive: all {len(self._splits[empty[0]])} images of the split {empty[0]!r} are "
+                f"broken, first {_shown(self._splits[empty[0]][0].path)}. Replace the files."
+            )
+        num_files = sum(map(len, self._splits.values()))
+        left_out = f"{len(broken):,} of {num_files:,} images are broken and left out: "
+        left_out += f"{_listed(list(broken))}."
+        say(f"{self._whole_name}: {left_out}")
+        return ImageFiles(
+            self._whole_name,
+            splits,
+            class_names=self._class_names,
+            read=self._read,
+            description=f"{self._description} {left_out[0].upper()}{left_out[1:]}",
+            data_dir=self._root,
+            convert=self._convert,
+        )
+
+    def _broken(self) -> dict[str, str]:
+        """Paths of images that cannot be decoded, and why."""
+        files = [file for files in self._splits.values() for file in files]
+        reasons: dict[str, str] = {}
+        with (
+            concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,
+            tqdm(total=len(files), desc="checking", unit="image", delay=2) as progress,
+        ):
+            for start in range(0, len(files), _AT_ONCE):
+                part = files[start : start + _AT_ONCE]
+                # Read in this thread: those of a .tar share one position.
+                found = threads.map(_reason, part, [self._read(file.path) for file in part])
+                reasons |= {file.path: why for file, why in zip(part, found, strict=True) if why}
+                progress.update(len(part))
+        return reasons
 
     def get_builder_config(
         self, name: str, version: str | None = None
@@ -98,14 +166,46 @@ class ImageFiles(record.RecordBuilder):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for index, file in enumerate(files):
             data = self._read(file.path)
-            if not is_image(data):
-                raise DataError(
-                    f"archive: {file.path} is no image, or one of an unknown format. Replace it."
-                )
+            identify(data, where=_where(file))
+            if self._convert is not None:
+                data = self._convert(data, file.path)
             example = {"id": file.id, "image": data, "label": file.label}
             if file.answers:
                 example["answers"] = list(file.answers)
             yield index, example
+
+
+def _reason(file: ImageFile, data: bytes) -> str:
+    """Why an image cannot be decoded, with its path; empty where it can."""
+    try:
+        decode(data, where=_where(file), fix="")
+    except DataError as error:
+        return str(error).rstrip(" .")
+    return ""
+
+
+def _where(file: ImageFile) -> str:
+    return f"archive: {_shown(file.path)}"
+
+
+def _shown(path: str) -> str:
+    """A path on one line."""
+    return path.replace("\n", "\\n")
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f", and {len(paths) - _NUM_SHOWN:,} more" if len(paths) > _NUM_SHOWN else ""
+    return ", ".join(map(_shown, paths[:_NUM_SHOWN])) + more
+
+
+def _replaced(first: str, others: Sequence[str]) -> str:
+    """The message on broken images: the first's reason, the paths of the others."""
+    if not others:
+        return f"{first}. Replace the file, or leave it out by --leave_out_broken."
+    return (
+        f"{first}; so are {len(others):,} more: {_listed(others)}. Replace the files, or leave "
+        "them out by --leave_out_broken."
+    )
 
 
 def images_of(archive: Archive) -> list[str]:

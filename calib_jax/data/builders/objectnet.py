@@ -54,9 +54,10 @@ def objectnet(archive: Archive, data_dir: pathlib.Path) -> ImageFiles:
         "objectnet",
         {"test": files},
         class_names=[ids_of[folder] for folder in sorted(ids_of)],
-        read=lambda path: _without_frame(archive.read(path), f"archive {archive.path}, {path}"),
+        read=archive.read,
         description="ObjectNet's images of ImageNet classes, without their red frame.",
         data_dir=data_dir,
+        convert=lambda data, path: _without_frame(data, f"archive {archive.path}, {path}"),
     )
 
 

@@ -134,21 +134,29 @@ class Record:
         encoded: A JPEG or PNG file's bytes.
         label: In the data set's own order of classes.
         answers: All right labels, where the data set has several an image; else empty.
+        folder: Where the data set lies.
     """
 
     where: str
     id: str
     encoded: bytes
     label: int
-    answers: tuple[int, ...] = ()
+    answers: tuple[int, ...]
+    folder: pathlib.Path
 
     def pixels(self) -> Pixels:
         """The decoded image.
 
         Raises:
-            DataError: The image cannot be decoded; names the data set and the index.
+            DataError: The image cannot be decoded; names the data set, the index and the id.
         """
-        return decode(self.encoded, where=self.where)
+        # The record's checksum has matched: the file was broken when the data set was prepared.
+        return decode(
+            self.encoded,
+            where=f"{self.where} ({self.id})",
+            fix=f"Replace its file, delete {self.folder} and prepare the data set again. "
+            "Images of an archive are left out by --leave_out_broken.",
+        )
 
 
 class RecordSplit:
@@ -242,26 +250,26 @@ class RecordSplit:
         """
         index = self._rows[index]
         where = f"data set {self.description}, record {index}"
+        again = f"Delete {self._folder} and prepare the data set again."
         try:
             row = self._source[index]
         # RuntimeError is ArrayRecord's: a checksum that does not match, a short or missing file.
         except (RuntimeError, DecodeError) as error:
             raise DataError(
-                f"{where}: the record cannot be read: {_reason(error)}. Prepare the data set again."
+                f"{where}: the record cannot be read: {_reason(error)}. {again}"
             ) from error
         if row["image"] is None or row["label"] is None:
-            raise DataError(f"{where}: it holds no image or no label. Prepare the data set again.")
+            raise DataError(f"{where}: it holds no image or no label. {again}")
         label, num_classes = int(row["label"]), len(self.features["label"].names)
         if not 0 <= label < num_classes:
             raise DataError(
-                f"{where}: got label {label}, expected 0..{num_classes - 1}. "
-                "Prepare the data set again."
+                f"{where}: got label {label}, expected 0..{num_classes - 1}. {again}"
             )
         name = f"{self.split.split}_{index:06d}"
         if isinstance(row.get("id"), bytes):
             name = row["id"].decode(errors="backslashreplace")
         answers = tuple(int(answer) for answer in row.get("answers", ()))
-        return Record(where=where, id=name, encoded=row["image"], label=label, answers=answers)
+        return Record(where, name, row["image"], label, answers, self._folder)
 
 
 def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetBuilder:
@@ -276,7 +284,7 @@ def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetB
             except (ParseError, ValueError, OSError) as error:
                 raise ConfigError(
                     f"data set {split.name!r}: the folder {newest} is damaged: {_reason(error)}. "
-                    "Prepare the data set again."
+                    "Delete it and prepare the data set again."
                 ) from error
     known = sorted(
         str(path.parent.parent.relative_to(data_dir))
