@@ -139,7 +139,7 @@ def _num_pixels(data: bytes, frame: int) -> int:
 
 def _max_pixels() -> float:
     """Where Pillow begins to warn; at twice that it refuses."""
-    return math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS
+    return float(math.inf if Image.MAX_IMAGE_PIXELS is None else Image.MAX_IMAGE_PIXELS)
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -175,8 +175,6 @@ def _refused(data: bytes, where: str, fix: str) -> Iterator[None]:
 
 def _rgb(image: Image.Image) -> Pixels:
     """The pixels as Pillow converts them, but for grey of more than 8 bits, which it clips."""
-    if 0 in image.size:
-        raise ValueError("it has no pixels")
     if image.mode == "F" or image.mode.startswith("I"):
         return np.repeat(_grey(image)[..., np.newaxis], 3, axis=-1)
     # Pillow warns where a palette has transparent entries, unless it goes through RGBA.

@@ -22,7 +22,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
 Convert = Callable[[bytes, str], bytes]
 
-_AT_ONCE = 64  # files in memory while they are checked
+_AT_ONCE = 32  # files in memory while they are checked
 _NUM_SHOWN = 3
 
 

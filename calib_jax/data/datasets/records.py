@@ -262,9 +262,7 @@ class RecordSplit:
             raise DataError(f"{where}: it holds no image or no label. {again}")
         label, num_classes = int(row["label"]), len(self.features["label"].names)
         if not 0 <= label < num_classes:
-            raise DataError(
-                f"{where}: got label {label}, expected 0..{num_classes - 1}. {again}"
-            )
+            raise DataError(f"{where}: got label {label}, expected 0..{num_classes - 1}. {again}")
         name = f"{self.split.split}_{index:06d}"
         if isinstance(row.get("id"), bytes):
             name = row["id"].decode(errors="backslashreplace")

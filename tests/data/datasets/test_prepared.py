@@ -295,7 +295,11 @@ def test_a_broken_image_names_the_data_set_and_the_record(tmp_path):
     Broken(data_dir=str(tmp_path)).write()
     images = ImageSplit(Split(name="broken", split="train"), [tmp_path], image_size=16)
     np.testing.assert_array_equal(images.image(0), pixels_of("train", 0))
-    message = r"^data set broken\[train\], record 1: the image cannot be decoded \(100 bytes: "
+    message = (
+        r"^data set broken\[train\], record 1 \(train_000001\): the image cannot be decoded \(100 "
+        rf"bytes: .*\)\. Replace its file, delete {tmp_path}.*1\.0\.0 and prepare the data set "
+        r"again\. Images of an archive are left out by --leave_out_broken\.$"
+    )
     for _ in range(2):
         with pytest.raises(DataError, match=message):
             images.image(1)
@@ -324,7 +328,7 @@ def test_a_damaged_file_names_the_record(copy, damage):
     records_of(folder).unlink()
     if damage == "cut":
         records_of(folder).write_bytes(data[:5000])
-    with pytest.raises(DataError, match=r"record 7: the record cannot be read: .*Prepare the"):
+    with pytest.raises(DataError, match=r"record 7: the record cannot be read: .*prepare the"):
         opened(data_dir).image(7)
 
 
@@ -348,5 +352,7 @@ def test_a_label_beyond_the_names(copy):
     (folder / "label.labels.txt").write_text("red\ngreen\n")
     images = opened(data_dir)
     assert images.label(1) == 1
-    with pytest.raises(DataError, match=r"record 2: got label 2, expected 0\.\.1\. Prepare"):
+    with pytest.raises(
+        DataError, match=r"record 2: got label 2, expected 0\.\.1\. Delete .*prepare the"
+    ):
         images.label(2)
