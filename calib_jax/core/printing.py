@@ -17,7 +17,8 @@ _PLAIN = str.maketrans(
         **{"─": "-", "━": "-", "\N{NO-BREAK SPACE}": " "},
     }
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Also what turns the writing's direction, ends a line in some readers, or is no character.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def say(what: str | rich.table.Table, *, file: Any = None) -> None:
@@ -50,7 +51,16 @@ def say(what: str | rich.table.Table, *, file: Any = None) -> None:
 
 def escaped(text: str) -> str:
     r"""The text with its control characters, but for tabs and ends of lines, as `\x1b`."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _CONTROL.sub(lambda found: _code(ord(found[0])), text)
+
+
+def one_line(text: str) -> str:
+    """As `escaped`, with one blank for each tab, end of line and run of blanks."""
+    return escaped(" ".join(text.split()))
+
+
+def _code(number: int) -> str:
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 def _drawn(table: rich.table.Table, stream: Any) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from typing import Any
 
 from calib_jax.report import bound, export, markup
 from calib_jax.report.comparison import ACCURACY, CALIBRATION
 from calib_jax.report.data import table_stat
+from calib_jax.report.escaping import markdown, markdown_block
 from calib_jax.report.figures import OTHER, style
 from calib_jax.report.markup import Row, escape, paragraph
 from calib_jax.report.scatter import Point, scatter
@@ -36,9 +37,9 @@ def write_study(path: pathlib.Path, study: Mapping[str, Any]) -> None:
 
 def study_markdown(study: Mapping[str, Any]) -> str:
     """The study in Markdown: the text and the tables of the page, without its figure."""
-    parts = [f"# {study['title']}"]
+    parts = [f"# {markdown(study['title'])}"]
     for title, blocks in sections(study):
-        parts += [f"## {title}", *(_markdown(block) for block in blocks)]
+        parts += [f"## {markdown(title)}", *(_markdown(block) for block in blocks)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -106,21 +107,19 @@ def _html(block: Passage) -> str:
 
 
 def _markdown(block: Passage) -> str:
-    parts = [f"### {block.title}"] if block.title else []
+    parts = [f"### {markdown(block.title)}"] if block.title else []
     if block.rows:
-        lines = [block.columns, ["---", *["---:"] * (len(block.columns) - 1)]]
+        lines = [[markdown(column) for column in block.columns]]
+        lines.append(["---", *["---:"] * (len(block.columns) - 1)])
         lines += [_markdown_row(row) for row in block.rows]
         parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines))
     if block.points:
-        parts.append("\n".join(f"- {point}" for point in block.points))
+        parts.append("\n".join(f"- {markdown_block(point)}" for point in block.points))
     if block.note:
-        parts.append(block.note)
+        parts.append(markdown_block(block.note))
     return "\n\n".join(parts)
 
 
-def _markdown_row(row: Row) -> Sequence[str]:
-    cells = [cell.text.replace("|", "\\|") for cell in row.cells]
-    return [
-        row.name.replace("|", "\\|"),
-        *(f"**{t}**" if c.best else t for t, c in zip(cells, row.cells, strict=True)),
-    ]
+def _markdown_row(row: Row) -> list[str]:
+    cells = [(markdown(cell.text), cell.best) for cell in row.cells]
+    return [markdown(row.name), *(f"**{text}**" if best else text for text, best in cells)]

@@ -16,7 +16,7 @@ import rich.text
 from calib_jax.core.printing import escaped
 from calib_jax.metrics import catalogue
 from calib_jax.metrics.metric import Direction, Quantity
-from calib_jax.report import data
+from calib_jax.report import data, escaping
 from calib_jax.report.data import Stat
 
 DASH = "–"
@@ -139,9 +139,9 @@ def markdown_text(results: Mapping[str, Any]) -> str:
     for i, row in enumerate(results["table"]):
         cells = [(percent(stats[i]), i in marked) for _, stats, marked in numbers]
         texts = [f"**{text}**" if bold else text for text, bold in cells]
-        lines.append([row["method"].replace("|", "\\|"), *texts])
+        lines.append([escaping.markdown(row["method"]), *texts])
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{table}\n\n{note(results)}\n"
+    return f"{table}\n\n{escaping.markdown_block(note(results))}\n"
 
 
 def note(results: Mapping[str, Any]) -> str:

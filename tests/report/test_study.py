@@ -175,15 +175,15 @@ def lines_of(markdown, heading):
 
 def test_markdown_in_short():
     text = study_markdown(make_study())
-    assert text.startswith("# Every <method>\n\n## In short\n\n### CIFAR & co\n")
+    assert text.startswith("# Every &lt;method&gt;\n\n## In short\n\n### CIFAR & co\n")
     assert lines_of(text, "### CIFAR & co") == [
-        "- Most accurate under shift: <new|er> (62.0 ± 2.0 %).",
-        "- Best calibrated under shift: <new|er> (9.0 ± 1.0 %).",
-        "- Published order in OOD accuracy (finetune < flyp < carot): of 2 steps: holds 1, "
+        "- Most accurate under shift: &lt;new\\|er&gt; (62.0 ± 2.0 %).",
+        "- Best calibrated under shift: &lt;new\\|er&gt; (9.0 ± 1.0 %).",
+        "- Published order in OOD accuracy (finetune &lt; flyp &lt; carot): of 2 steps: holds 1, "
         "reversed 1, undecided 0; Kendall's tau +0.33.",
         "- OOD ECE, of 4 methods: carot is number 2.",
         "- Better than each of carot in OOD accuracy and OOD ECE at once (✓: by both whole "
-        "intervals): <new|er> (✓).",
+        "intervals): &lt;new\\|er&gt; (✓).",
     ]
     assert "| CIFAR & co | 4 | 0, 1, 2 | 2 | 2 × H100 | 1 | 1 min 30 s |" in text
 
@@ -193,21 +193,24 @@ def test_markdown_tables():
     results = lines_of(text, "### Results")
     assert results[0] == "| method | ID acc ↑ | mean OOD acc ↑ | mean OOD ECE ↓ |"
     assert results[2] == "| finetune | **90.0 ± 0.0** | 52.0 ± 2.0 | 31.0 ± 1.0 |"
-    assert "| <new\\|er> | **90.0 ± 0.0** | **62.0 ± 2.0** | **9.0 ± 1.0** |" in results
+    assert "| &lt;new\\|er&gt; | **90.0 ± 0.0** | **62.0 ± 2.0** | **9.0 ± 1.0** |" in results
     paired = lines_of(text, "### Difference to flyp")
     assert paired[0] == "| method | both | ID acc ↑ | mean OOD acc ↑ | mean OOD ECE ↓ |"
     assert paired[2].startswith(
         "| finetune | no | +0.0 [+0.0, +0.0] | ✗ -5.0 [-5.0, -5.0] | ✗ +10.0 [+7.5, +12.5] |"
     )
-    assert paired[4].startswith("| <new\\|er> | ✓ yes | +0.0 [+0.0, +0.0] | **✓ +5.0 [+5.0, +5.0]")
+    assert paired[4].startswith(
+        "| &lt;new\\|er&gt; | ✓ yes | +0.0 [+0.0, +0.0] | **✓ +5.0 [+5.0, +5.0]"
+    )
     assert text.count("same seed minus same seed") == 2  # once an experiment
     order = lines_of(text, "### The published order in OOD accuracy")
     assert (
-        order[2] == "| finetune < flyp | 52.0 ± 2.0 | 57.0 ± 2.0 | ✓ +5.0 [+5.0, +5.0] | ✓ holds |"
+        order[2]
+        == "| finetune &lt; flyp | 52.0 ± 2.0 | 57.0 ± 2.0 | ✓ +5.0 [+5.0, +5.0] | ✓ holds |"
     )
     assert order[3].endswith("| ✗ -1.0 [-1.0, -1.0] | ✗ reversed |")
     ranks = lines_of(text, "### Ranking by OOD ECE")
-    assert ranks[2] == "| 1. <new\\|er> | 9.0 ± 1.0 | – | **yes** |"
+    assert ranks[2] == "| 1. &lt;new\\|er&gt; | 9.0 ± 1.0 | – | **yes** |"
     assert ranks[3] == "| 2. carot | 11.0 ± 1.0 | ✗ +2.0 [+2.0, +2.0] | no |"
     tuning = lines_of(text, "### Hyper-parameters")
     assert tuning[2] == "| flyp | lr_3 | 2 | nll | 0.25 | 0.25 to 0.5 |"
@@ -233,7 +236,7 @@ def test_one_seed_has_no_intervals(tmp_path):
     study = make_study(num_seeds=1)
     text = study_markdown(study)
     assert "| finetune | no | +0.0 | -5.0 | +10.0 |" in text
-    assert "| <new\\|er> | yes | +0.0 | +5.0 | -12.0 |" in text
+    assert "| &lt;new\\|er&gt; | yes | +0.0 | +5.0 | -12.0 |" in text
     assert "(60.0 %); one seed has no interval to tell others apart from it." in text
     assert "not told apart" not in text
     assert "of 2 steps: holds 0, reversed 0, undecided 2" in text
