@@ -149,7 +149,7 @@ def check_latex(methods):
     assert len(rows) == len(methods)
     for row, name in zip(rows, methods, strict=True):
         first = row.split(" & ")[0]
-        assert not re.match(r"\s*[[*]", first)
+        assert not re.match(r"\s*[\[*]", first)
         assert by_tex(first) == one_line(name)
 
 
