@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from calib_jax.core.errors import DataError
+from calib_jax.core.printing import escaped
 from calib_jax.metrics import catalogue
 from calib_jax.metrics.metric import Quantity
 
@@ -76,6 +77,18 @@ def check_page(results: Mapping[str, Any]) -> None:
             "results: got nothing under 'page', expected the numbers of the page. Run the command "
             "again on its folder, or add them with calib_jax.runs.page_record.with_page."
         )
+
+
+def printable(value: Any) -> Any:
+    """The same dicts and lists with every text, keys included, `core.printing.escaped`.
+
+    No font has a half of a surrogate pair, which file names and arguments may hold.
+    """
+    if isinstance(value, str):
+        return escaped(value)
+    if isinstance(value, dict):
+        return {printable(key): printable(inner) for key, inner in value.items()}
+    return [printable(inner) for inner in value] if isinstance(value, list) else value
 
 
 def number(value: object) -> float | None:

@@ -53,6 +53,7 @@ def write_report(
       DataError: `results` is of another schema, or holds no finished method or no `page`.
     """
     data.check_page(results)
+    results = data.printable(results)
     page = _page(results, images, sections or {})
     path.write_text(page, encoding="utf-8", newline="\n")
     title = str(results.get("title") or results.get("name") or "")

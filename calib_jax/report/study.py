@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Set
 from typing import Any
 
-from calib_jax.report import bound, export, markup
+from calib_jax.report import bound, data, export, markup
 from calib_jax.report.comparison import ACCURACY, CALIBRATION
 from calib_jax.report.data import table_stat
 from calib_jax.report.escaping import markdown, markdown_block
@@ -28,6 +28,7 @@ def write_study(path: pathlib.Path, study: Mapping[str, Any]) -> None:
       path: the HTML file to write; its folder must exist.
       study: what `collect_study` made.
     """
+    study = data.printable(study)
     path.write_text(_page(study), encoding="utf-8", newline="\n")
     experiments = [
         (str(found["title"] or name), found) for name, found in study["experiments"].items()

@@ -13,7 +13,7 @@ import rich.box
 import rich.table
 import rich.text
 
-from calib_jax.core.printing import escaped
+from calib_jax.core.printing import one_line
 from calib_jax.metrics import catalogue
 from calib_jax.metrics.metric import Direction, Quantity
 from calib_jax.report import data, escaping
@@ -101,8 +101,8 @@ def terminal_table(results: Mapping[str, Any]) -> rich.table.Table:
     data.check(results)
     numbers = summary(results, [key for key in columns(results) if key in COLUMNS])
     table = rich.table.Table(
-        title=rich.text.Text(escaped(str(results.get("title", "")))),
-        caption=rich.text.Text(escaped(note(results))),
+        title=rich.text.Text(one_line(str(results.get("title", "")))),
+        caption=rich.text.Text(one_line(note(results))),
         box=rich.box.SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -115,7 +115,7 @@ def terminal_table(results: Mapping[str, Any]) -> rich.table.Table:
             rich.text.Text(percent(stats[i]).replace(" ", ""), style="bold" if i in marked else "")
             for _, stats, marked in numbers
         ]
-        table.add_row(rich.text.Text(escaped(method)), *cells)
+        table.add_row(rich.text.Text(one_line(method)), *cells)
     return table
 
 

@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import pytest
 import rich.table
 
-from calib_jax.core.printing import say
+from calib_jax.core.printing import one_line, say
 
 FULL = pathlib.Path("/dev/full")
 
@@ -50,10 +50,22 @@ def test_a_text_is_printed_as_it_is(text):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a\x1b[31mb", "a\\x1b[31mb"), ("a\rb\x07", "a\\x0db\\x07"), ("a\x9bb", "a\\x9bb")],
+    [
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\rb\x07", "a\\x0db\\x07"),
+        ("a\x9bb", "a\\x9bb"),
+        ("\u202egnp.exe\u2069", "\\u202egnp.exe\\u2069"),
+        ("a\u2028b\u2029", "a\\u2028b\\u2029"),
+        ("\udcff\ud800", "\\udcff\\ud800"),
+    ],
 )
 def test_control_characters_show(text, expected):
     assert said(text) == f"{expected}\n"
+
+
+def test_one_line():
+    assert one_line(" a\n\tb \r\n c\x1b\u2028") == "a b c\\x1b"
+    assert one_line("a name") == "a name"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "latin-1", "utf-8"])

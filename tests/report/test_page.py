@@ -340,6 +340,14 @@ def test_text_is_escaped(tmp_path):
     assert text.count("<script") == 1 and 'alert("' not in text
 
 
+def test_text_that_no_font_and_no_encoding_has(tmp_path):
+    bad = "\udc80$\\frac{\x1b\u202e\0\n"
+    results = make_results(methods=(bad, "carot"), seeds=(0,), shifts=(bad,))
+    text = render(tmp_path, results | {"title": bad, "tuned_on": bad, "config": {bad: bad}})
+    Page(text)
+    assert "\\udc80$\\frac{\\x1b\\u202e\\x00" in text and not re.search("[\x1b\u202e\0]", text)
+
+
 def test_one_seed_has_no_spread(tmp_path):
     text = render(tmp_path, make_results(seeds=(0,)), make_history(seeds=(0,)))
     cells = [cell for row in Page(text).rows for cell in row]

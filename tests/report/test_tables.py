@@ -8,7 +8,7 @@ import pytest
 import rich.console
 
 from calib_jax.core.errors import DataError
-from calib_jax.core.printing import escaped, say
+from calib_jax.core.printing import one_line, say
 from calib_jax.metrics import catalogue
 from calib_jax.report import tables
 from calib_jax.report.data import Stat
@@ -94,6 +94,12 @@ def test_method_names_are_not_markup():
     assert "[red]x[/red]" in printed(make_results([("[red]x[/red]", 0.5, None)]), width=100)
 
 
+def test_a_name_is_one_row():
+    name = "two\nlines,\ta tab, \x1b \u202e \udc80"
+    text = printed(make_results([(name, 0.5, None)]), width=200)
+    assert "two lines, a tab, \\x1b \\u202e \\udc80 " in text
+
+
 def test_missing_numbers_and_one_seed():
     results = make_results([("a", math.nan, None)], seeds=(0,))
     results["runs"][0]["num_steps"] = 0
@@ -150,5 +156,5 @@ def test_a_name_in_the_terminals_table_is_no_command_to_it(name):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     say(tables.terminal_table(make_results([(name, 0.5, None)]) | {"title": name}), file=stream)
     found = stream.buffer.getvalue().decode()
-    assert found.count(escaped(name)) == 2
+    assert found.count(one_line(name)) == 2
     assert not re.search("[\x00-\x08\x0b-\x1f]", found)
