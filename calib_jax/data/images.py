@@ -143,9 +143,8 @@ def _max_pixels() -> float:
 
 
 def _opened(data: bytes) -> Image.Image:
-    if "AVIF" not in Image.OPEN:
-        Image.init()  # a Pillow without it, as 11.0 is, would raise a KeyError below
-    known = [name for name in FORMATS if name in Image.OPEN]
+    Image.init()  # once it has been done it costs nothing; until then formats are missing
+    known = [name for name in FORMATS if name in Image.OPEN]  # Pillow 11.0 has no AVIF
     return Image.open(io.BytesIO(data), formats=known)
 
 

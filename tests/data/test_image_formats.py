@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -210,6 +211,12 @@ def test_other_formats_are_refused(data):
     for function in (images.decode, images.identify):
         with pytest.raises(DataError, match=message):
             function(data, where="x.png")
+
+
+def test_all_images_are_opened_at_one_place():
+    package = pathlib.Path(images.__file__).parents[1]
+    files = [file for file in package.rglob("*.py") if "Image.open(" in file.read_text("utf-8")]
+    assert files == [pathlib.Path(images.__file__)]
 
 
 SCRIPT = """
