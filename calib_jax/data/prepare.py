@@ -55,6 +55,8 @@ def prepare(
             for builder in builders:
                 if not _is_there(builder):
                     builder.write()
+                    for remark in builder.remarks:
+                        say(f"{builder.info.full_name}: {remark}.")
             return builders
     base = name.partition("/")[0]
     known = tfds.list_builders(with_community_datasets=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,14 @@ from calib_jax.data.builders import record
 from calib_jax.data.builders.archives import Archive
 from calib_jax.data.images import is_image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
+    *(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
+)
+"""What image files end with, in whatever case."""
+
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories of characters: controls, and ends of lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +56,7 @@ class ImageFiles(record.RecordBuilder):
         read: Callable[[str], bytes],
         description: str,
         data_dir: pathlib.Path,
+        remarks: Sequence[str] = (),
     ) -> None:
         """A builder.
 
@@ -58,10 +67,16 @@ class ImageFiles(record.RecordBuilder):
             read: The encoded image of a path.
             description: What it is, for dataset_info.json.
             data_dir: Folder to write to.
+            remarks: What was decided and left out, which the description ends with.
+
+        Raises:
+            DataError: A class name cannot be kept, or two are one.
         """
+        check_class_names(name, class_names)
         self.name, _, config = name.partition("/")
+        self.remarks = tuple(remark for remark in remarks if remark)
         self._splits, self._class_names, self._read = dict(splits), list(class_names), read
-        self._description = description
+        self._description = " ".join([description, *(f"{one}." for one in self.remarks)])
         self._config = tfds.core.BuilderConfig(name=config) if config else None
         super().__init__(config=self._config, data_dir=str(data_dir))
 
@@ -108,7 +123,35 @@ class ImageFiles(record.RecordBuilder):
             yield index, example
 
 
-def images_of(archive: Archive) -> list[str]:
+def check_class_names(name: str, class_names: Sequence[str]) -> None:
+    """Nothing, if the names come back as they are from the file that TFDS keeps them in.
+
+    It has a name a line, and takes blanks off both ends.
+
+    Args:
+        name: Of the data set, for messages.
+        class_names: In the order of the labels.
+
+    Raises:
+        DataError: One is empty, begins or ends with a blank, or holds the end of a line or another
+            control character; or two differ by underscores for spaces alone.
+    """
+    known: dict[str, str] = {}
+    for own in class_names:
+        if not own or own != own.strip() or _CONTROLS.intersection(map(unicodedata.category, own)):
+            raise DataError(
+                f"{name}: got the class name {own!a}, expected text without blanks at its ends "
+                "and without control characters. Rename the folder."
+            )
+        plain = unicodedata.normalize("NFC", own.replace("_", " "))
+        if known.setdefault(plain, own) != own:
+            raise DataError(
+                f"{name}: got the class names {known[plain]!a} and {own!a}, which are one with "
+                "spaces for underscores. Merge the folders, or rename one."
+            )
+
+
+def images_in(archive: Archive) -> list[str]:
     """The image files of an archive, by their suffix.
 
     Raises:
@@ -120,3 +163,20 @@ def images_of(archive: Archive) -> list[str]:
             f"archive {archive.path}: it holds no image ({', '.join(SUFFIXES)}). Pass another."
         )
     return names
+
+
+def images_of(archive: Archive) -> list[str]:
+    """The image files of an official archive, none of which may be missing.
+
+    Raises:
+        DataError: There is none, or one is a link that leads nowhere.
+    """
+    broken = [
+        name for name in archive.left_out.get("broken link", ()) if name.lower().endswith(SUFFIXES)
+    ]
+    if broken:
+        raise DataError(
+            f"archive {archive.path}: got {len(broken)} broken links, first {broken[0]}, expected "
+            "the images. Pass the official archive, or the whole folder."
+        )
+    return images_in(archive)
