@@ -43,6 +43,10 @@ _UNICODE_PATH = 0x7075  # Info-ZIP's extra field
 _DOS_SYSTEMS = (0, 10, 14)  # FAT, NTFS, VFAT
 
 
+class _TooLargeError(ValueError):
+    pass
+
+
 @dataclasses.dataclass(frozen=True)
 class Archive:
     """An opened archive.
@@ -74,8 +78,9 @@ class Archive:
                 f"archive {self.path}: it holds no {name}. Pass the official archive, unchanged."
             ) from error
         except _DAMAGE as error:
+            fix = "Replace it" if isinstance(error, _TooLargeError) else "Download it again"
             raise DataError(
-                f"archive {self.path}: {name} cannot be read: {_reason(error)}. Download it again."
+                f"archive {self.path}: {name} cannot be read: {_reason(error)}. {fix}."
             ) from error
 
     def only(self, name: str) -> str:
@@ -271,7 +276,7 @@ def _tar_reader(tarred: tarfile.TarFile) -> Callable[[tarfile.TarInfo], bytes]:
 
 def _check_size(num_bytes: int) -> None:
     if num_bytes > MAX_BYTES:
-        raise ValueError(f"it has {num_bytes} bytes, more than {MAX_BYTES}")
+        raise _TooLargeError(f"it has {num_bytes} bytes, more than {MAX_BYTES}")
 
 
 def _reason(error: BaseException) -> str:

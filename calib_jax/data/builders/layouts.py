@@ -82,12 +82,13 @@ class Folder:
 
     def drawn(self, depth: int = 3, width: int = 4) -> str:
         """A short drawing: `{train: {cat: 2, dog: 2}, test: 5}`, numbers for images."""
+        if not depth or not self.folders:
+            return f"{sum(1 for _ in self.all_images())}"
         parts = [str(len(self.images))] if self.images else []
         for name, folder in [*self.folders.items()][:width]:
-            inner = folder.drawn(depth - 1, width) if depth > 1 else "..."
-            parts.append(f"{name}: {inner}")
+            parts.append(f"{name}: {folder.drawn(depth - 1, width)}")
         parts += ["..."] * (len(self.folders) > width)
-        return ", ".join(parts) if not self.folders else f"{{{', '.join(parts)}}}"
+        return f"{{{', '.join(parts)}}}"
 
 
 def layout(images: Iterable[str]) -> Layout:
@@ -150,6 +151,8 @@ def _lone_folder(node: Folder) -> Folder | None:
     if len(node.folders) != 1:
         return None
     (inner,) = node.folders.values()
+    if any(map(_is_split, inner.folders.values())):
+        return inner
     if len(inner.folders) < 2 and inner.images:
         return None  # one class, perhaps with a folder in it
     if inner.images:
