@@ -24,7 +24,7 @@ from calib_jax.data.builders.listings import (
     Listing,
     PackedFolder,
     listed,
-    shown,
+    one_line,
 )
 
 MAX_BYTES = 1 << 29
@@ -80,7 +80,7 @@ class Archive:
         except _DAMAGE as error:
             fix = "Replace it" if isinstance(error, _TooLargeError) else "Download it again"
             raise DataError(
-                f"archive {self.path}: {name} cannot be read: {_reason(error)}. {fix}."
+                f"archive {self.path}: {one_line(name)} cannot be read: {_reason(error)}. {fix}."
             ) from error
 
     def only(self, name: str) -> str:
@@ -112,7 +112,7 @@ def open_archive(path: pathlib.Path) -> Iterator[Archive]:
             listing = listed(DiskFolder(str(path)), path)
         except OSError as error:
             raise ConfigError(
-                f"archive {path}: {shown(str(error.filename))} cannot be listed "
+                f"archive {path}: {one_line(str(error.filename))} cannot be listed "
                 f"({error.strerror}). Correct its permissions."
             ) from error
         yield _archive(path, listing, _read_file)
@@ -129,7 +129,7 @@ def open_archive(path: pathlib.Path) -> Iterator[Archive]:
             file = stack.enter_context(_Bounded(path))
             if not _starts_as_tar(file) and zipfile.is_zipfile(file):
                 zipped = stack.enter_context(zipfile.ZipFile(file))
-                top, read = _zip_folder(zipped, path), _zip_reader(zipped)
+                top, read = _zip_folder(zipped, file, path), _zip_reader(zipped)
             else:
                 tarred = stack.enter_context(
                     tarfile.open(fileobj=file, mode="r:", encoding="utf-8")
@@ -169,8 +169,9 @@ def _read_file(path: str) -> bytes:
         return file.read()
 
 
-def _zip_folder(zipped: zipfile.ZipFile, path: pathlib.Path) -> PackedFolder:
+def _zip_folder(zipped: zipfile.ZipFile, file: _Bounded, path: pathlib.Path) -> PackedFolder:
     top = PackedFolder()
+    _check_directory(zipped, file)
     for entry in zipped.infolist():
         name = _zip_name(entry)
         if name.endswith("/") or (entry.external_attr & _DOS_FOLDER and not entry.file_size):
@@ -184,7 +185,7 @@ def _zip_folder(zipped: zipfile.ZipFile, path: pathlib.Path) -> PackedFolder:
         if entry.compress_type not in _METHODS:
             method = _OTHER_METHODS.get(entry.compress_type, f"{entry.compress_type}")
             raise ConfigError(
-                f"archive {path}: {shown(name)} is compressed by the method {method}, expected "
+                f"archive {path}: {one_line(name)} is compressed by the method {method}, expected "
                 "store, deflate, bzip2 or lzma. Unpack it, and pass the folder."
             )
         if stat.S_ISLNK(entry.external_attr >> 16):
@@ -193,6 +194,24 @@ def _zip_folder(zipped: zipfile.ZipFile, path: pathlib.Path) -> PackedFolder:
         else:
             top.add(name, File(entry), path)
     return top
+
+
+def _check_directory(zipped: zipfile.ZipFile, file: _Bounded) -> None:
+    """Raises where entries are missing: a wrong length in the directory hides what follows."""
+    entries = zipped.infolist()
+    file.seek(zipped.start_dir + sum(map(_directory_length, entries)))
+    end, expected = file.read(40), len(entries)
+    if end.startswith(b"PK\5\6"):
+        counted, expected = int.from_bytes(end[10:12], "little"), expected % (1 << 16)
+    else:
+        counted = int.from_bytes(end[32:40], "little") if end.startswith(b"PK\6\6") else -1
+    if counted != expected:
+        raise zipfile.BadZipFile(f"its directory has {expected} entries of {counted}")
+
+
+def _directory_length(entry: zipfile.ZipInfo) -> int:
+    encoding = "utf-8" if entry.flag_bits & _UTF8_NAME else "cp437"
+    return 46 + sum(map(len, (entry.orig_filename.encode(encoding), entry.extra, entry.comment)))
 
 
 def _zip_name(entry: zipfile.ZipInfo) -> str:
@@ -248,7 +267,7 @@ def _tar_folder(tarred: tarfile.TarFile, file: _Bounded, path: pathlib.Path) -> 
     for member in tarred:
         # Python's reader follows a negative size backwards, for ever (CVE-2025-8194).
         if member.size < 0 or member.offset <= position:
-            raise tarfile.ReadError(f"got the size {member.size} of {shown(member.name)}")
+            raise tarfile.ReadError(f"got the size {member.size} of {one_line(member.name)}")
         position = member.offset
         if member.isdir():
             top.add(member.name, None, path)

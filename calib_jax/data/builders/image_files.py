@@ -124,9 +124,9 @@ class ImageFiles(record.RecordBuilder):
 
 
 def check_class_names(name: str, class_names: Sequence[str]) -> None:
-    """Nothing, if the names come back as they are from the file that TFDS keeps them in.
+    """Refuses names that do not come back as they are from the file that TFDS keeps them in.
 
-    It has a name a line, and takes blanks off both ends.
+    It has a name a line, without the blanks at both ends.
 
     Args:
         name: Of the data set, for messages.

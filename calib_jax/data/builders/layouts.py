@@ -1,7 +1,7 @@
 """Which folders of a tree of images are classes and which are splits.
 
-Classes and their images are those of torchvision's `ImageFolder` for the folder of a split: every
-folder in it is a class, whatever lies in it and below belongs to that class. A tree that can be
+Classes and their images are those of torchvision's `ImageFolder` for the folder of a split. Every
+folder in it is a class; whatever lies in that and below belongs to the class. A tree that can be
 read in two ways is refused.
 """
 
@@ -11,6 +11,8 @@ import collections
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from calib_jax.data.builders.listings import one_line
 
 SPLITS = ("train", "training", "val", "validation", "valid", "test", "testing")
 """Folder names that are splits, in whatever case."""
@@ -86,7 +88,7 @@ class Folder:
             return f"{sum(1 for _ in self.all_images())}"
         parts = [str(len(self.images))] if self.images else []
         for name, folder in [*self.folders.items()][:width]:
-            parts.append(f"{name}: {folder.drawn(depth - 1, width)}")
+            parts.append(f"{one_line(name)}: {folder.drawn(depth - 1, width)}")
         parts += ["..."] * (len(self.folders) > width)
         return f"{{{', '.join(parts)}}}"
 

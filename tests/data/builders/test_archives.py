@@ -203,8 +203,8 @@ def test_names_in_another_encoding(tmp_path, name, write):
 def test_two_forms_of_one_name(pack, tmp_path):
     files = {"a/caf\xe9/1.jpg": b"one", "a/cafe\u0301/2.jpg": b"two"}
     message = (
-        r"^archive .*: got 'cafe\\u0301' and 'caf\\xe9' in a/, which are one name in Unicode's form "
-        r"NFC\. Merge them\."
+        r"^archive .*: got 'cafe\\u0301' and 'caf\\xe9' in a/, which are one name in Unicode's "
+        r"form NFC\. Merge them\."
     )
     for name in ("x", "x.zip", "x.tar"):
         with pytest.raises(DataError, match=message), open_archive(pack(tmp_path / name, files)):
@@ -229,6 +229,27 @@ def test_the_last_entry_of_a_name_counts(tmp_path, name):
         assert archive.names == ("a/1.jpg", "a/2.jpg")
         assert archive.read("a/1.jpg") == b"new"
         assert archive.left_out == {"overwritten file": ("a/1.jpg",)}
+
+
+def test_a_directory_that_hides_entries(pack, tmp_path):
+    """A wrong length of the first entry's comment makes the others part of it."""
+    path = pack(tmp_path / "x.zip", {"a/1.jpg": b"one", "a/2.jpg": b"two"})
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 33] = 1
+    path.write_bytes(data)
+    message = r"it is no whole \.zip or \.tar \(its directory has 1 entries of 2\)\. Download it ag"
+    with pytest.raises(ConfigError, match=message), open_archive(path):
+        pass
+
+
+@pytest.mark.many
+def test_a_zip_of_many_entries(tmp_path):
+    """It counts them twice: to 65,536, and beyond in another record."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as zipped:
+        for number in range((1 << 16) + 5):
+            zipped.writestr(f"{number}.jpg", b"")
+    with open_archive(tmp_path / "x.zip") as archive:
+        assert len(archive.names) == (1 << 16) + 5
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar"])

@@ -170,11 +170,12 @@ def test_names_that_differ_by_underscores(pack, picture, tmp_path):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
+        (["a\n/1.png", "train/b/1.png"], r"got the folder a\\n beside the split train, which"),
         (["notes.txt"], r"^archive .*: it holds no image \(.jpg, .*\)\. Pass another\."),
         (
             ["1.png", "2.png"],
             r"^archive .*: got 1\.png, which lies in no class folder, expected \.\.\./CLASS/FILE "
-            r"or \.\.\./train/CLASS/FILE\. It holds 2 \(folders, and numbers of images\)\. Move what",
+            r"or \.\.\./train/CLASS/FILE\. It holds 2 \(folders, and numbers of images\)\. M",
         ),
         (
             ["x/test/dog/1.png", "y/test/dog/1.png"],
