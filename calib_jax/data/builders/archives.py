@@ -131,6 +131,7 @@ def open_archive(path: pathlib.Path) -> Iterator[Archive]:
                 zipped = stack.enter_context(zipfile.ZipFile(file))
                 top, read = _zip_folder(zipped, file, path), _zip_reader(zipped)
             else:
+                file.seek(0)
                 tarred = stack.enter_context(
                     tarfile.open(fileobj=file, mode="r:", encoding="utf-8")
                 )

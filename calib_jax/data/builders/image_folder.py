@@ -110,7 +110,7 @@ def _files(
     files, taken = [], set[str]()
     for folder, path in sorted(paths, key=lambda pair: pair[1]):
         inner = path[len(folder) + 1 :]  # folders in the class folder are part of the name
-        stem = str(pathlib.PurePosixPath(inner).with_suffix(""))
+        stem = inner.rpartition(".")[0]
         ids = [f"{split}_{_name(folder)}_{end.replace('/', '_')}" for end in (stem, inner)]
         example_id = next(one for one in (*ids, path) if one not in taken)  # 1.jpg beside 1.png
         taken.add(example_id)

@@ -10,7 +10,6 @@ import collections
 import dataclasses
 import os
 import pathlib
-import stat
 import unicodedata
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -159,18 +158,21 @@ class DiskFolder:
     def children(self) -> Iterator[tuple[str, File | Place | str]]:
         """As `Place.children`; a file's source is its path."""
         with os.scandir(self._path) as entries:
-            for name, path in sorted((entry.name, entry.path) for entry in entries):
-                yield name, self._child(path)
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            yield entry.name, self._child(entry)
 
     @staticmethod
-    def _child(path: str) -> File | Place | str:
+    def _child(entry: os.DirEntry[str]) -> File | Place | str:
         try:
-            mode = pathlib.Path(path).stat().st_mode
+            if entry.is_dir():
+                return DiskFolder(entry.path)
+            if entry.is_file():
+                return File(entry.path)
+            entry.stat()
         except OSError:  # its target is missing, or leads back to itself
             return "broken link"
-        if stat.S_ISDIR(mode):
-            return DiskFolder(path)
-        return File(path) if stat.S_ISREG(mode) else "special file"
+        return "special file"
 
 
 class PackedFolder:

@@ -295,6 +295,19 @@ def test_a_tar_that_ends_with_a_zip(pack, tmp_path):
         assert archive.names == ("a/1.jpg", "z.zip")
 
 
+def test_a_tar_of_old(pack, tmp_path):
+    """Without the mark that newer ones have."""
+    path = pack(tmp_path / "x.tar", {"a/1.jpg": b"one"})
+    data = bytearray(path.read_bytes())
+    data[257:265] = bytes(8)
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\x00 " % sum(data[:512])
+    path.write_bytes(data)
+    with open_archive(path) as archive:
+        assert archive.names == ("a/1.jpg",)
+        assert archive.read("a/1.jpg") == b"one"
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_methods_that_are_known(tmp_path, method):
     with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as zipped:
