@@ -51,7 +51,7 @@ def prepare(
 
     Raises:
         ConfigError: The name is unknown; the archive is missing, or is not wanted; TensorFlow is
-            missing; a data set of TFDS shall leave out images, or there is no check to find them.
+            missing. Or images shall be left out of a data set of TFDS, or without a check.
         DataError: The archive or a download cannot be used, or holds a broken image.
     """
     if leave_out_broken and not check:
@@ -69,6 +69,8 @@ def prepare(
                     if check:
                         builder = builder.checked(leave_out_broken=leave_out_broken)
                     builder.write()
+                    for remark in builder.remarks:
+                        say(f"{builder.info.full_name}: {remark}.")
                 builders.append(builder)
             return builders
     base = name.partition("/")[0]

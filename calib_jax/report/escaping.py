@@ -49,8 +49,8 @@ def markdown_block(text: str) -> str:
 def csv_field(value: str | float | None) -> str:
     """A field of a CSV file: a number to its last digit, nothing for None, or a text.
 
-    A text that a spreadsheet would take for a formula has a `'` before it, and so has one that
-    begins with such marks and a formula: what was written can be told from what is read.
+    A text that a spreadsheet would take for a formula has a `'` before it. So has one that begins
+    with such marks and a formula: what was written can be told from what is read.
     """
     if value is None:
         return ""
