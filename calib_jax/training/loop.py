@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
-from tqdm import tqdm
 
+from calib_jax.core import progress, signals
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.sharding import check_batch_size, to_devices
 from calib_jax.core.types import Batch, Params
@@ -22,6 +23,12 @@ from calib_jax.training.logbook import Logbook, summary
 from calib_jax.training.start import held_start, starting_state
 from calib_jax.training.state import TrainState
 from calib_jax.training.step import Metrics, make_train_step
+
+_AHEAD = 2
+"""Steps that the host is ahead of the device: it never waits, and a signal need not for more."""
+
+_UNREPORTED = "unreported"
+"""What a stop adds to the position in the data: the metrics of the steps since the last row."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -102,7 +109,8 @@ def fit(
 ) -> Fitted:
     """The method's parameters after `training.num_steps` updates.
 
-    Goes on from the logbook's newest checkpoint; after the last step it reads no data.
+    Goes on from the logbook's newest checkpoint; after the last step it reads no data. A command's
+    signal ends it after the step with a checkpoint (`core.signals.Stopped`).
 
     Args:
         method: What is minimised; without terms, `params` come back as they are.
@@ -133,17 +141,23 @@ def fit(
                 encoder, method, tx, mesh=mesh, state=state, start=held, seed=logbook.seed
             )
             batches = make_batches()
+            unreported: list[Metrics] = []
             if position is not None:
+                unreported = [_restored(row) for row in position.pop(_UNREPORTED, ())]
                 batches.set_state(position)
-            state = _train(
-                state,
-                batches,
-                lambda state, batch: step(state, to_devices(batch, mesh), tables),
-                training=training,
-                checkpoints=checkpoints,
-                logbook=logbook,
-                probe=probe,
-            )
+            with signals.held() as is_stopping:
+                state = _train(
+                    state,
+                    batches,
+                    lambda state, batch: step(state, to_devices(batch, mesh), tables),
+                    training=training,
+                    checkpoints=checkpoints,
+                    logbook=logbook,
+                    probe=probe,
+                    unreported=unreported,
+                    is_stopping=is_stopping,
+                )
+                checkpoints.wait()
     teacher = teacher_params(state.opt_state)
     kept = teacher if method.keeps == "teacher" else state.params
     return Fitted(params, kept, teacher, training.num_steps, time.monotonic() - began)
@@ -158,25 +172,45 @@ def _train(
     checkpoints: Checkpoints,
     logbook: Logbook,
     probe: Callable[[Params], Mapping[str, float]],
+    unreported: list[Metrics],
+    is_stopping: Callable[[], bool],
 ) -> TrainState:
+    """The state after the last step, or after the one in which the training was to stop."""
     first, last = int(state.step), training.num_steps
-    pending: list[Metrics] = []
-    since = time.monotonic()
-    with tqdm(total=last, initial=first, desc=logbook.name, unit="step", mininterval=0.5) as bar:
+    pending, since, counted = list(unreported), time.monotonic(), first
+    stage = progress.board().stage(logbook.title, total=last, unit="step", initial=first)
+    with stage:
         for step in range(first + 1, last + 1):
             state, metrics = step_function(state, next(batches))
             pending.append(metrics)
+            if len(pending) > _AHEAD:
+                finished = jax.block_until_ready(pending[-1 - _AHEAD])
+                stage.reach(step - _AHEAD, loss=finished["loss"])
             is_due = step % training.checkpoint_every == 0 or step == last
             if is_due or step % training.log_every == 0:
                 # Metrics are fetched here and not every step: the device never waits for the host,
                 # and no checkpoint is written before all its steps are known to be finite.
                 row = summary(jax.device_get(pending), last=step, name=logbook.name)
                 elapsed = time.monotonic() - since
-                row["examples_per_second"] = len(pending) * training.batch_size / elapsed
-                bar.update(len(pending))
-                bar.set_postfix(loss=f"{row['loss']:.4f}")
+                row["examples_per_second"] = (step - counted) * training.batch_size / elapsed
+                stage.reach(step, loss=row["loss"])
                 logbook.write({**row, **probe(state.params)})
-                pending, since = [], time.monotonic()
-            if is_due:
-                checkpoints.save(step, state, batches.get_state())
+                pending, since, counted = [], time.monotonic(), step
+            if is_due or is_stopping():
+                checkpoints.save(step, state, batches.get_state() | _kept(pending, step, logbook))
+            if is_stopping():
+                break
     return state
+
+
+def _kept(pending: list[Metrics], step: int, logbook: Logbook) -> dict[str, Any]:
+    """The metrics that no row has told yet, as JSON; that row is to be as without the stop."""
+    if not pending:
+        return {}
+    rows = jax.device_get(pending)
+    summary(rows, last=step, name=logbook.name)  # a TrainingError where one is not finite
+    return {_UNREPORTED: [{name: float(value) for name, value in row.items()} for row in rows]}
+
+
+def _restored(row: Mapping[str, float]) -> Metrics:
+    return {name: jnp.float32(value) for name, value in row.items()}

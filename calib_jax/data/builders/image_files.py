@@ -72,6 +72,10 @@ class ImageFiles(record.RecordBuilder):
         del name, version
         return self._config
 
+    def num_examples(self) -> int:
+        """The files of all splits."""
+        return sum(map(len, self._splits.values()))
+
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
             "id": tfds.features.Text(),
