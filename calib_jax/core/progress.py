@@ -304,12 +304,12 @@ class Stage:
         return ", ".join(parts)
 
     def closing(self) -> str:
-        """`carot, seed 0: 9 steps done in 0:00:03, loss=1.2`."""
-        done = self._count - self.initial
-        plural = "" if done == 1 else "s"
-        numbers = f", {self._numbers()}" if self._details else ""
-        took = duration(self.seconds())
-        return f"{self.title}: {done:,} {self.unit}{plural} done in {took}{numbers}"
+        """`carot, seed 0: 9 steps in 0:00:03, loss=1.2`; of a stopped one `step 5 of 9 after ...`."""
+        done, took = self._count - self.initial, duration(self.seconds())
+        how = f"{done:,} {self.unit}{'s' * (done != 1)} in {took}"
+        if self.total is not None and self._count < self.total:
+            how = f"{self.unit} {self._count:,} of {self.total:,} after {took}"
+        return f"{self.title}: {how}{f', {self._numbers()}' * bool(self._details)}"
 
     def _numbers(self) -> str:
         return ", ".join(f"{name}={float(value):.4g}" for name, value in self._details.items())

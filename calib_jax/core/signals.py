@@ -8,9 +8,7 @@ that a command is covered before it imports JAX.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -51,6 +49,8 @@ class Stopped(KeyboardInterrupt):
             arguments: What it was given.
         """
         # Not at the top: a command is covered before it imports what this does.
+        import shlex
+
         from calib_jax.core.printing import say
 
         name = signal.Signals(self.number).name
@@ -62,8 +62,7 @@ class Stopped(KeyboardInterrupt):
         return self.exit_code
 
 
-@dataclasses.dataclass
-class _State:
+class _State:  # no dataclass: their module takes longer to import than all else here
     """Of the process.
 
     Attributes:
@@ -73,10 +72,11 @@ class _State:
         holds: How many blocks it has to wait for.
     """
 
-    number: int | None = None
-    since: float = 0.0
-    raises: bool = False
-    holds: int = 0
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.since = 0.0
+        self.raises = False
+        self.holds = 0
 
 
 _STATE = _State()

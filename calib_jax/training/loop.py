@@ -199,6 +199,7 @@ def _train(
             if is_due or is_stopping():
                 checkpoints.save(step, state, batches.get_state() | _kept(pending, step, logbook))
             if is_stopping():
+                stage.reach(step, loss=metrics["loss"])
                 break
     return state
 

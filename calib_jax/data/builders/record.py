@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -67,9 +67,10 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         stage = progress.board().stage(
             title, total=self.num_examples(), unit="image", is_minor=True
         )
+        generators: Callable[..., dict[str, Any]] = self._split_generators  # type: ignore[has-type]
 
         def watched(dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-            made = type(self)._split_generators(self, dl_manager)
+            made = generators(dl_manager)
             return {split: _advancing(stage, examples) for split, examples in made.items()}
 
         self._split_generators = watched
