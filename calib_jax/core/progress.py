@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tqdm import tqdm
 
@@ -38,7 +38,7 @@ class Work:
     """
 
     unit: str
-    amount: float | None
+    amount: int | None
 
 
 @dataclasses.dataclass(eq=False)
@@ -219,7 +219,7 @@ class Stage:
         self._first_count: int | None = None
         self._bar: tqdm | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Stage:
         """Shows it."""
         board = self.board
         self._began = board.clock()
@@ -304,7 +304,7 @@ class Stage:
         return ", ".join(parts)
 
     def closing(self) -> str:
-        """`carot, seed 0: 9 steps in 0:00:03, loss=1.2`; of a stopped one `step 5 of 9 after ...`."""
+        """`carot, seed 0: 9 steps in 0:00:03, loss=1.2`; of a stopped one `step 5 of 9`."""
         done, took = self._count - self.initial, duration(self.seconds())
         how = f"{done:,} {self.unit}{'s' * (done != 1)} in {took}"
         if self.total is not None and self._count < self.total:

@@ -196,9 +196,10 @@ def _train(
                 stage.reach(step, loss=row["loss"])
                 logbook.write({**row, **probe(state.params)})
                 pending, since, counted = [], time.monotonic(), step
-            if is_due or is_stopping():
+            stops = is_stopping()  # asked once: a signal may come between two questions
+            if is_due or stops:
                 checkpoints.save(step, state, batches.get_state() | _kept(pending, step, logbook))
-            if is_stopping():
+            if stops:
                 stage.reach(step, loss=metrics["loss"])
                 break
     return state
