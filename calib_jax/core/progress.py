@@ -69,7 +69,7 @@ class Board:
     def __post_init__(self) -> None:
         self._plan = dict(self.todo or {})
         self._measured: dict[str, tuple[float, float]] = {}  # units and seconds
-        self._open: list[Stage] = []
+        self._open: list[StageProgress] = []
         self._num_done = 0
         self._said = self._refreshed = -float("inf")
         self._overall: tqdm | None = None
@@ -85,7 +85,7 @@ class Board:
 
     def stage(
         self, title: str, *, total: int | None, unit: str, initial: int = 0, is_minor: bool = False
-    ) -> Stage:
+    ) -> StageProgress:
         """A stage, to be opened by `with`.
 
         Args:
@@ -95,7 +95,7 @@ class Board:
             initial: Units that are done already.
             is_minor: Shown only where it takes long.
         """
-        return Stage(self, title, total, unit, initial, is_minor)
+        return StageProgress(self, title, total, unit, initial, is_minor)
 
     def seconds_left(self) -> tuple[float, bool]:
         """Seconds that are left of all stages, and whether some could not be estimated."""
@@ -118,7 +118,7 @@ class Board:
         seconds, has_unknown = self.seconds_left()
         if has_unknown and not seconds:
             return "whole run: time left unknown yet"
-        return f"whole run: {'more than ' * has_unknown}{duration(seconds)} left"
+        return f"whole run: {'more than ' * has_unknown}{clock_time(seconds)} left"
 
     def close(self) -> None:
         """Takes the bars off the terminal."""
@@ -132,27 +132,26 @@ class Board:
         pairs += [stage.measured() for stage in self._open if stage.unit == unit]
         return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
 
-    def _add(self, stage: Stage) -> None:
+    def _add(self, stage: StageProgress) -> None:
         if not self._open:  # the plan's number is of stages at the top
             self._plan.setdefault(stage.title, Work(stage.unit, 0))
         self._open.append(stage)
         self._show(stage)
 
-    def _remove(self, stage: Stage, *, is_done: bool) -> None:
+    def _remove(self, stage: StageProgress, *, is_done: bool) -> None:
         self._open.remove(stage)
         amount, seconds = self._measured.get(stage.unit, (0.0, 0.0))
         more, took = stage.measured()
         self._measured[stage.unit] = (amount + more, seconds + took)
-        if not self._open and is_done:
-            self.drop(stage.title)
-        elif not self._open:
+        if not self._open:
+            self._num_done += is_done
             self._plan.pop(stage.title, None)
         is_long = stage.seconds() >= self.interval
         if is_done and not self._shows_bars() and (is_long or not stage.is_minor):
             self._say(stage.closing())
         self._show_overall(at_once=True)
 
-    def _show(self, stage: Stage) -> None:
+    def _show(self, stage: StageProgress) -> None:
         """Shows how far a stage is, if it is time to."""
         if self._shows_bars():
             self._show_overall()
@@ -163,10 +162,9 @@ class Board:
     def _show_overall(self, *, at_once: bool = False) -> None:
         if self.todo is None or not self._shows_bars():
             return
-        now = self.clock()
-        if not at_once and now - self._refreshed < _REFRESH:
+        if not at_once and self.clock() - self._refreshed < _REFRESH:
             return
-        self._refreshed = now
+        self._refreshed = self.clock()
         if self._overall is None:
             form = "{percentage:3.0f}%|{bar}| {desc}"
             options = {"position": 0, "leave": False, "dynamic_ncols": True}
@@ -199,7 +197,7 @@ class Board:
 
 
 @dataclasses.dataclass(eq=False)
-class Stage:
+class StageProgress:
     """One stage of a board: a training, an evaluation, a data set that is written.
 
     Attributes as the arguments of `Board.stage`.
@@ -219,7 +217,7 @@ class Stage:
         self._first_count: int | None = None
         self._bar: tqdm | None = None
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> StageProgress:
         """Shows it."""
         board = self.board
         self._began = board.clock()
@@ -300,12 +298,12 @@ class Stage:
         left, rate = self.seconds_left(), self._rate()
         parts += [self._numbers()] if self._details else []
         parts += [_per_second(rate, self.unit)] if rate else []
-        parts += ["time left unknown yet" if left is None else f"{duration(left)} left"]
+        parts += ["time left unknown yet" if left is None else f"{clock_time(left)} left"]
         return ", ".join(parts)
 
     def closing(self) -> str:
         """`carot, seed 0: 9 steps in 0:00:03, loss=1.2`; of a stopped one `step 5 of 9`."""
-        done, took = self._count - self.initial, duration(self.seconds())
+        done, took = self._count - self.initial, clock_time(self.seconds())
         how = f"{done:,} {self.unit}{'s' * (done != 1)} in {took}"
         if self.total is not None and self._count < self.total:
             how = f"{self.unit} {self._count:,} of {self.total:,} after {took}"
@@ -323,7 +321,7 @@ class Stage:
         return done / seconds if done and seconds > 0 else None
 
 
-def duration(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
     """`1:02:03`, hours and more of them, rounded."""
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
@@ -343,7 +341,7 @@ def board() -> Board:
 
 
 @contextlib.contextmanager
-def shown(new: Board) -> Iterator[Board]:
+def put_up(new: Board) -> Iterator[Board]:
     """A block in which this board is up."""
     _BOARDS.append(new)
     try:

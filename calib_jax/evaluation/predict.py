@@ -133,7 +133,7 @@ class Predictor:
         split: ImageSplit,
         *,
         limit: int | None,
-        stage: progress.Stage,
+        stage: progress.StageProgress,
         store: Store | None,
     ) -> Predictions:
         batches = self._batches(params, head, split, limit, stage)
@@ -151,7 +151,7 @@ class Predictor:
         head: Head,
         split: ImageSplit,
         limit: int | None,
-        stage: progress.Stage,
+        stage: progress.StageProgress,
     ) -> Iterator[dict[str, np.ndarray]]:
         """What the model says of each batch, on the host, without padding."""
         batches = evaluation_batches(

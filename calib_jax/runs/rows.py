@@ -307,7 +307,7 @@ def zero_shot_title(seed: int) -> str:
     return f"zero-shot, seed {seed}"
 
 
-def _watched(held_out: HeldOut, stage: progress.Stage) -> HeldOut:
+def _watched(held_out: HeldOut, stage: progress.StageProgress) -> HeldOut:
     """The split, every look at which is progress of the stage, and so are a fit's steps."""
 
     def metrics(params: Params) -> Mapping[str, Any]:

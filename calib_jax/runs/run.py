@@ -50,7 +50,7 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     mesh = make_mesh(fsdp=experiment.fsdp)
     experiment = with_class_names(experiment)
     texts = read_texts(experiment, mesh)
-    with Workdir(path).opened() as workdir, progress.shown(_new_board()) as board:
+    with Workdir(path).opened() as workdir, progress.put_up(_new_board()) as board:
         workdir.check_kind(settings.to_dict(experiment))
         trainer = _opened(experiment, texts, workdir, mesh)
         config = _described(experiment, trainer.identities)

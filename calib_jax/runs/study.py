@@ -105,7 +105,7 @@ def _run_all(experiments: dict[str, Experiment], path: pathlib.Path, *, processe
         for number, (name, experiment) in enumerate(experiments.items()):
             later = _later(dict(list(experiments.items())[number + 1 :]), path)
             label = f"{name} ({number + 1} of {len(experiments)})"
-            with progress.shown(progress.Board(label=label, later=later)):
+            with progress.put_up(progress.Board(label=label, later=later)):
                 run(experiment, path / name)
         return
     # Not forked: JAX's threads would not survive it.
@@ -126,7 +126,7 @@ def _run_all(experiments: dict[str, Experiment], path: pathlib.Path, *, processe
 
 def _run_alone(name: str, experiment: Experiment, folder: pathlib.Path) -> None:
     """Runs an experiment in a process of its own, beside others: no bars, which would be mixed."""
-    with signals.handled(), progress.shown(progress.Board(label=name, bars=False)):
+    with signals.handled(), progress.put_up(progress.Board(label=name, bars=False)):
         run(experiment, folder)
 
 

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from calib_jax.core import progress, signals
@@ -19,16 +17,11 @@ from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
 from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.checkpoints import Checkpoints
-from calib_jax.training.logbook import Logbook, summary
+from calib_jax.training.logbook import Logbook, training_title
 from calib_jax.training.start import held_start, starting_state
 from calib_jax.training.state import TrainState
 from calib_jax.training.step import Metrics, make_train_step
-
-_AHEAD = 2
-"""Steps that the host is ahead of the device: it never waits, and a signal need not for more."""
-
-_UNREPORTED = "unreported"
-"""What a stop adds to the position in the data: the metrics of the steps since the last row."""
+from calib_jax.training.unreported import AHEAD, Unreported
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -141,9 +134,8 @@ def fit(
                 encoder, method, tx, mesh=mesh, state=state, start=held, seed=logbook.seed
             )
             batches = make_batches()
-            unreported: list[Metrics] = []
+            unreported = Unreported(logbook.name, training.batch_size, position)
             if position is not None:
-                unreported = [_restored(row) for row in position.pop(_UNREPORTED, ())]
                 batches.set_state(position)
             with signals.held() as is_stopping:
                 state = _train(
@@ -172,47 +164,31 @@ def _train(
     checkpoints: Checkpoints,
     logbook: Logbook,
     probe: Callable[[Params], Mapping[str, float]],
-    unreported: list[Metrics],
+    unreported: Unreported,
     is_stopping: Callable[[], bool],
 ) -> TrainState:
     """The state after the last step, or after the one in which the training was to stop."""
     first, last = int(state.step), training.num_steps
-    pending, since, counted = list(unreported), time.monotonic(), first
-    stage = progress.board().stage(logbook.title, total=last, unit="step", initial=first)
-    with stage:
+    title = training_title(logbook.name, logbook.seed)
+    with progress.board().stage(title, total=last, unit="step", initial=first) as stage:
+        unreported.restart_clock()
         for step in range(first + 1, last + 1):
             state, metrics = step_function(state, next(batches))
-            pending.append(metrics)
-            if len(pending) > _AHEAD:
-                finished = jax.block_until_ready(pending[-1 - _AHEAD])
-                stage.reach(step - _AHEAD, loss=finished["loss"])
+            finished = unreported.append(metrics)
+            if finished is not None:
+                stage.reach(step - AHEAD, loss=finished["loss"])
             is_due = step % training.checkpoint_every == 0 or step == last
             if is_due or step % training.log_every == 0:
                 # Metrics are fetched here and not every step: the device never waits for the host,
                 # and no checkpoint is written before all its steps are known to be finite.
-                row = summary(jax.device_get(pending), last=step, name=logbook.name)
-                elapsed = time.monotonic() - since
-                row["examples_per_second"] = (step - counted) * training.batch_size / elapsed
+                row = unreported.row(step)
                 stage.reach(step, loss=row["loss"])
                 logbook.write({**row, **probe(state.params)})
-                pending, since, counted = [], time.monotonic(), step
+                unreported.restart_clock()
             stops = is_stopping()  # asked once: a signal may come between two questions
             if is_due or stops:
-                checkpoints.save(step, state, batches.get_state() | _kept(pending, step, logbook))
+                checkpoints.save(step, state, batches.get_state() | unreported.kept(step))
             if stops:
                 stage.reach(step, loss=metrics["loss"])
                 break
     return state
-
-
-def _kept(pending: list[Metrics], step: int, logbook: Logbook) -> dict[str, Any]:
-    """The metrics that no row has told yet, as JSON; that row is to be as without the stop."""
-    if not pending:
-        return {}
-    rows = jax.device_get(pending)
-    summary(rows, last=step, name=logbook.name)  # a TrainingError where one is not finite
-    return {_UNREPORTED: [{name: float(value) for name, value in row.items()} for row in rows]}
-
-
-def _restored(row: Mapping[str, float]) -> Metrics:
-    return {name: jnp.float32(value) for name, value in row.items()}

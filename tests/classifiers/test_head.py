@@ -9,7 +9,7 @@ from calib_jax.classifiers import head as head_module
 from calib_jax.classifiers.head import Classifier, LinearMap, class_text_embeddings
 from calib_jax.classifiers.linear import LinearHead
 from calib_jax.classifiers.zero_shot import ZeroShot
-from calib_jax.core.progress import Board, shown
+from calib_jax.core.progress import Board, put_up
 from calib_jax.core.sharding import make_mesh, replicated
 
 
@@ -80,7 +80,7 @@ def test_streaming_shows_progress(tiny_model, tiny_batches, monkeypatch):
     monkeypatch.setattr(head_module, "PROMPTS_AT_ONCE", 2)
     board = Board(stream=io.StringIO())
     tokens = jax.device_put(np.asarray(tiny_batches[0].class_tokens), jax.devices()[0])
-    with shown(board):
+    with put_up(board):
         jax.eval_shape(lambda p: head_module.class_text_embeddings(encoder, p, tokens), params)
         assert not board.stream.getvalue()
         head_module.class_text_embeddings(encoder, params, tokens)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from calib_jax.core import progress
-from calib_jax.core.progress import INTERVAL, Board, Work, duration
+from calib_jax.core.progress import INTERVAL, Board, Work, clock_time
 
 
 class Clock:
@@ -177,7 +177,7 @@ def test_a_terminal_has_a_bar_for_the_stage_and_one_for_the_run():
     clock = Clock()
     plan = {"carot, seed 0": Work("step", 4), "flyp, seed 0": Work("step", 8)}
     board = Board(plan, stream=Terminal(), clock=clock)
-    with progress.shown(board):
+    with progress.put_up(board):
         trained(board, clock, steps=4, seconds=3.0)
     text = board.stream.getvalue()
     assert "stage 1 of 2, whole run: time left unknown yet" in text
@@ -199,7 +199,7 @@ def test_where_bars_cannot_be_there_are_lines(monkeypatch, bars):
 
 def test_the_board_of_a_run_is_taken_down_after_it():
     first = progress.board()
-    with pytest.raises(KeyboardInterrupt), progress.shown(Board({})) as new:
+    with pytest.raises(KeyboardInterrupt), progress.put_up(Board({})) as new:
         assert progress.board() is new
         raise KeyboardInterrupt
     assert progress.board() is first
@@ -209,7 +209,7 @@ def test_the_board_of_a_run_is_taken_down_after_it():
     ("seconds", "expected"), [(0.0, "0:00:00"), (59.6, "0:01:00"), (90_061.0, "25:01:01")]
 )
 def test_durations(seconds, expected):
-    assert duration(seconds) == expected
+    assert clock_time(seconds) == expected
 
 
 def num_lines(board):

@@ -87,7 +87,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         return None
 
 
-def _advancing(stage: progress.Stage, examples: Iterable[Any]) -> Iterator[Any]:
+def _advancing(stage: progress.StageProgress, examples: Iterable[Any]) -> Iterator[Any]:
     """The examples, each counted once it is taken."""
     for example in examples:
         yield example
