@@ -120,7 +120,7 @@ def prompt_embeddings(
     """The unit-norm text embedding of every prompt.
 
     Outside of `jax.jit`, a table of many prompts goes through the text tower in portions of similar
-    length, split over all devices, under a progress bar; inside, all at once.
+    length, split over all devices, with progress; inside, all at once.
     """
     num_classes, num_prompts, length = class_tokens.shape
     is_traced = any(

@@ -133,7 +133,7 @@ class Board:
         return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
 
     def _add(self, stage: StageProgress) -> None:
-        if not self._open:  # the plan's number is of stages at the top
+        if not self._open and not stage.is_minor:  # stages inside others are not counted
             self._plan.setdefault(stage.title, Work(stage.unit, 0))
         self._open.append(stage)
         self._show(stage)
@@ -144,8 +144,8 @@ class Board:
         more, took = stage.measured()
         self._measured[stage.unit] = (amount + more, seconds + took)
         if not self._open:
-            self._num_done += is_done
-            self._plan.pop(stage.title, None)
+            is_counted = self._plan.pop(stage.title, None) is not None
+            self._num_done += is_counted and is_done
         is_long = stage.seconds() >= self.interval
         if is_done and not self._shows_bars() and (is_long or not stage.is_minor):
             self._say(stage.closing())
@@ -177,10 +177,8 @@ class Board:
         self._overall.refresh()
 
     def _shows_bars(self) -> bool:
-        if not self.is_shown:
-            return False
-        if self.bars is not None:
-            return self.bars
+        if not self.is_shown or self.bars is not None:
+            return self.is_shown and bool(self.bars)
         out = self._out()
         return out is not None and out.isatty() and os.environ.get("TERM") != "dumb"
 

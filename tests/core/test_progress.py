@@ -179,6 +179,8 @@ def test_a_terminal_has_a_bar_for_the_stage_and_one_for_the_run():
     board = Board(plan, stream=Terminal(), clock=clock)
     with progress.put_up(board):
         trained(board, clock, steps=4, seconds=3.0)
+        with board.stage("text head", total=1, unit="prompt", is_minor=True):
+            pass  # no stage of the run
     text = board.stream.getvalue()
     assert "stage 1 of 2, whole run: time left unknown yet" in text
     assert "stage 2 of 2, whole run: 0:00:24 left" in text

@@ -8,8 +8,9 @@ import signal
 import numpy as np
 import pytest
 
-from calib_jax.core import signals
+from calib_jax.core import progress, signals
 from calib_jax.core.errors import DataError, TrainingError
+from calib_jax.core.progress import Work
 from calib_jax.core.sharding import to_devices
 from calib_jax.core.signals import Stopped
 from calib_jax.methods.baselines import zero_shot
@@ -94,9 +95,12 @@ def test_resume_is_bit_exact(straight, tmp_path, monkeypatch, number):
     assert rows_of(tmp_path, "carot") == rows_of(expected, "carot")
 
 
+take = progress.Board.plan
+
+
 @pytest.mark.parametrize(
     ("number", "name"),
-    [(1, "SIGTERM"), (2, "SIGHUP"), (3, "SIGINT"), (5, "SIGTERM"), (6, "SIGINT")],
+    [(1, "SIGTERM"), (2, "SIGHUP"), (5, "SIGINT"), (6, "SIGTERM")],
 )
 def test_a_signal_loses_no_step(straight, tmp_path, monkeypatch, number, name):
     """The step is finished and saved, also between two rows; then as without the signal."""
@@ -107,10 +111,18 @@ def test_a_signal_loses_no_step(straight, tmp_path, monkeypatch, number, name):
     directory = pathlib.Path("checkpoints/seed_0/carot")
     assert saved_arrays(tmp_path / directory)[0] == str(number)
     go_on()
-    calls = []
+    calls, boards = [], []
     monkeypatch.setattr(loop, "to_devices", lambda *a: calls.append(1) or to_devices(*a))
+    monkeypatch.setattr(
+        progress.Board, "plan", lambda self, plan: boards.append((self, plan)) or take(self, plan)
+    )
     run(experiment, tmp_path)
     assert len(calls) == 6 - number
+    # What was left to be done was known before, and all of it is done.
+    steps = {"carot, seed 0": Work("step", 6 - number)} if number < 6 else {}
+    images = {"evaluate carot, seed 0": Work("image", 38)}
+    assert [plan for _, plan in boards] == [steps | images] * 2
+    assert boards[0][0].seconds_left() == (0.0, False)
     assert saved_arrays(tmp_path / directory) == saved_arrays(expected / directory)
     assert rows_of(tmp_path, "carot") == rows_of(expected, "carot")
 
