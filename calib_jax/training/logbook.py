@@ -32,6 +32,11 @@ class Logbook:
     config: Mapping[str, Any]
     history: History
 
+    @property
+    def title(self) -> str:
+        """What the progress of the training is called."""
+        return training_title(self.name, self.seed)
+
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends a row; scalars of any kind become floats."""
         values = {

@@ -17,7 +17,7 @@ from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
 from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.checkpoints import Checkpoints
-from calib_jax.training.logbook import Logbook, training_title
+from calib_jax.training.logbook import Logbook
 from calib_jax.training.start import held_start, starting_state
 from calib_jax.training.state import TrainState
 from calib_jax.training.step import Metrics, make_train_step
@@ -137,19 +137,16 @@ def fit(
             unreported = Unreported(logbook.name, training.batch_size, position)
             if position is not None:
                 batches.set_state(position)
-            with signals.held() as is_stopping:
-                state = _train(
-                    state,
-                    batches,
-                    lambda state, batch: step(state, to_devices(batch, mesh), tables),
-                    training=training,
-                    checkpoints=checkpoints,
-                    logbook=logbook,
-                    probe=probe,
-                    unreported=unreported,
-                    is_stopping=is_stopping,
-                )
-                checkpoints.wait()
+            state = _train(
+                state,
+                batches,
+                lambda state, batch: step(state, to_devices(batch, mesh), tables),
+                training=training,
+                checkpoints=checkpoints,
+                logbook=logbook,
+                probe=probe,
+                unreported=unreported,
+            )
     teacher = teacher_params(state.opt_state)
     kept = teacher if method.keeps == "teacher" else state.params
     return Fitted(params, kept, teacher, training.num_steps, time.monotonic() - began)
@@ -165,18 +162,14 @@ def _train(
     logbook: Logbook,
     probe: Callable[[Params], Mapping[str, float]],
     unreported: Unreported,
-    is_stopping: Callable[[], bool],
 ) -> TrainState:
-    """The state after the last step, or after the one in which the training was to stop."""
+    """The state after the last step; a signal ends it after the present one, once that is saved."""
     first, last = int(state.step), training.num_steps
-    title = training_title(logbook.name, logbook.seed)
-    with progress.board().stage(title, total=last, unit="step", initial=first) as stage:
-        unreported.restart_clock()
+    stage = progress.board().stage(logbook.title, total=last, unit="step", initial=first)
+    with signals.held() as is_stopping, stage:
         for step in range(first + 1, last + 1):
             state, metrics = step_function(state, next(batches))
-            finished = unreported.append(metrics)
-            if finished is not None:
-                stage.reach(step - AHEAD, loss=finished["loss"])
+            stage.reach(step - AHEAD, **unreported.append(metrics))
             is_due = step % training.checkpoint_every == 0 or step == last
             if is_due or step % training.log_every == 0:
                 # Metrics are fetched here and not every step: the device never waits for the host,
@@ -191,4 +184,5 @@ def _train(
             if stops:
                 stage.reach(step, loss=metrics["loss"])
                 break
+        checkpoints.wait()
     return state

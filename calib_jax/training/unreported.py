@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -37,17 +36,16 @@ class Unreported:
         self._steps: list[Any] = [{k: np.float32(v) for k, v in row.items()} for row in kept]
         self._num_earlier, self._since = len(kept), time.monotonic()
 
-    def append(self, metrics: Metrics) -> Mapping[str, Any] | None:
-        """Those of `AHEAD` steps ago, which are then finished; None right after a row.
+    def append(self, metrics: Metrics) -> dict[str, Any]:
+        """The `loss` of `AHEAD` steps ago, which is then finished; empty right after a row.
 
         Args:
             metrics: Of a step that has just been started.
         """
         self._steps.append(metrics)
         if len(self._steps) <= AHEAD:
-            return None
-        finished: Mapping[str, Any] = jax.block_until_ready(self._steps[-1 - AHEAD])
-        return finished
+            return {}
+        return {"loss": jax.block_until_ready(self._steps[-1 - AHEAD]["loss"])}
 
     def row(self, step: int) -> dict[str, Any]:
         """The row of these steps, of which this is the last; from here on there are none.

@@ -119,7 +119,7 @@ def test_a_stopped_run_goes_on(from_pretrained, config, tmp_path):
     """SIGTERM saves; two signals while it saves leave what was saved; then it is finished."""
     method = flyp().scheduled(learning_rate=1e-3, warmup_steps=1)
     experiment = from_pretrained(methods={"flyp": method})
-    training, num_steps = experiment.finetune.training, 400
+    training, num_steps = experiment.finetune.training, 200
     training.num_steps, training.log_every, training.checkpoint_every = num_steps, 5, num_steps
     config.with_suffix(".pickle").write_bytes(pickle.dumps(experiment))
     workdir = tmp_path / "run"
