@@ -12,10 +12,12 @@ variable is set.
 
 from __future__ import annotations
 
-from calib_jax.core import huge_pages
+from calib_jax.core import huge_pages, signals
 
 if __name__ == "__main__":
-    huge_pages.restart()  # before what follows allocates anything
+    signals.begin()
+    with signals.blocked():  # until the new process has begun
+        huge_pages.restart()  # before what follows allocates anything
 
 import errno
 import os
@@ -52,21 +54,21 @@ COMPILED_BYTES = 2**30
 
 
 def main(argv: Sequence[str]) -> int:
-    """The exit code: 0, 1 for a failed run, 2 for a wrong config."""
+    """The exit code: 0, 1 for a failed run, 2 for a wrong config, 128 + n for signal n."""
     if {"-h", "--help"} & set(argv):
         say(__doc__)
         return 0
     try:
-        config, workdir = command_line.parse(argv, RUNNERS)
-        _keep_what_is_compiled()
-        runner = next(run for kind, run in RUNNERS.items() if isinstance(config, kind))
-        runner(config, workdir)
+        with signals.handled():
+            config, workdir = command_line.parse(argv, RUNNERS)
+            _keep_what_is_compiled()
+            runner = next(run for kind, run in RUNNERS.items() if isinstance(config, kind))
+            runner(config, workdir)
     except CalibJaxError as error:
         say(f"calib_jax: error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        say("calib_jax: stopped. The same command goes on from here.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        return signals.stopped_by(interrupt).report("calib_jax.main", argv[1:])
     return 0
 
 

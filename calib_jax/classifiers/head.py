@@ -12,8 +12,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, Key
-from tqdm import tqdm
 
+from calib_jax.core import progress
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.linalg import normalize
 from calib_jax.core.sharding import batched
@@ -120,7 +120,7 @@ def prompt_embeddings(
     """The unit-norm text embedding of every prompt.
 
     Outside of `jax.jit`, a table of many prompts goes through the text tower in portions of similar
-    length, split over all devices, under a progress bar; inside, all at once.
+    length, split over all devices, with progress; inside, all at once.
     """
     num_classes, num_prompts, length = class_tokens.shape
     is_traced = any(
@@ -154,7 +154,8 @@ def _streamed_embeddings(
     ends = tokens.argmax(axis=1) + 1
     order = np.argsort(ends, kind="stable")
     embeddings = np.empty((len(tokens), encoder.config.embed_dim), np.float32)
-    with tqdm(total=len(tokens), desc="text head", unit="prompt", delay=2) as progress:
+    board = progress.board()
+    with board.stage("text head", total=len(tokens), unit="prompt", is_minor=True) as stage:
         for start in range(0, len(tokens), size):
             rows = order[start : start + size]
             end = min(-(-int(ends[rows[-1]]) // _LENGTH_STEP) * _LENGTH_STEP, length)
@@ -162,5 +163,5 @@ def _streamed_embeddings(
             portion = jax.device_put(tokens[np.resize(rows, size), :end], spread)
             found = _text_embeddings(encoder, encoder_params, portion)
             embeddings[rows] = multihost_utils.process_allgather(found, tiled=True)[: len(rows)]
-            progress.update(len(rows))
+            stage.advance(len(rows))
     return jax.device_put(embeddings, sharding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -10,6 +11,7 @@ from typing import Any
 
 import rich.console
 import rich.table
+from tqdm import tqdm
 
 _PLAIN = str.maketrans(
     {
@@ -43,8 +45,10 @@ def say(what: str | rich.table.Table, *, file: Any = None) -> None:
         plain = text.translate(_PLAIN)
         text = plain.encode(encoding, "backslashreplace").decode(encoding)
     try:
-        stream.write(f"{text}\n")
-        stream.flush()
+        # On a terminal the bars step aside.
+        with tqdm.external_write_mode(stream) if stream.isatty() else contextlib.nullcontext():
+            stream.write(f"{text}\n")
+            stream.flush()
     except OSError as error:
         _give_up(stream, error)
 

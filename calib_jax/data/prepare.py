@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
+from calib_jax.core import signals
+
+if __name__ == "__main__":
+    signals.begin()  # what follows takes seconds to import
+
 import argparse
 import fnmatch
 import importlib.util
@@ -17,6 +22,7 @@ from collections.abc import Callable, Sequence
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+from calib_jax.core import progress
 from calib_jax.core.errors import CalibJaxError, ConfigError, DataError, nearest
 from calib_jax.core.printing import say
 from calib_jax.data.builders.archives import Archive, open_archive
@@ -133,23 +139,38 @@ def _prepare_with_tfds(
     if archive is not None:
         manual_dir = str(archive if archive.is_dir() else archive.parent)
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-    for builder in absent:
-        try:
-            builder.download_and_prepare(
-                download_dir=str(data_dir / "downloads"), download_config=config
-            )
-        # AssertionError is TFDS's for files that are not in the folder; requests' are OSErrors.
-        except (
-            AssertionError,
-            OSError,
-            tfds.download.DownloadError,
-            NonMatchingChecksumError,
-        ) as error:
-            raise DataError(
-                f"{builder.info.full_name}: TFDS cannot prepare it: {_reason(error)}. Check the "
-                "connection, and the files in --archive."
-            ) from error
+    # TFDS's own bars, which off a terminal would be one endless line.
+    tfds.display_progress_bar(enable=sys.stderr is not None and sys.stderr.isatty())
+    board = progress.board()
+    stage = board.stage(f"prepare {name}", total=len(absent), unit="data set")
+    try:
+        with stage:
+            for builder in absent:
+                _download(builder, data_dir, config)
+                stage.advance()
+    finally:
+        tfds.display_progress_bar(enable=True)
     return builders
+
+
+def _download(
+    builder: tfds.core.DatasetBuilder, data_dir: pathlib.Path, config: tfds.download.DownloadConfig
+) -> None:
+    try:
+        builder.download_and_prepare(
+            download_dir=str(data_dir / "downloads"), download_config=config
+        )
+    # AssertionError is TFDS's for files that are not in the folder; requests' are OSErrors.
+    except (
+        AssertionError,
+        OSError,
+        tfds.download.DownloadError,
+        NonMatchingChecksumError,
+    ) as error:
+        raise DataError(
+            f"{builder.info.full_name}: TFDS cannot prepare it: {_reason(error)}. Check the "
+            "connection, and the files in --archive."
+        ) from error
 
 
 def _is_there(builder: tfds.core.DatasetBuilder) -> bool:
@@ -204,7 +225,7 @@ def _path(text: str) -> pathlib.Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of the command: 0, or that of an error whose one line it has printed."""
+    """The exit code: 0, that of an error whose one line it has printed, or 128 + n for signal n."""
     parser = argparse.ArgumentParser(
         prog="python -m calib_jax.data.prepare",
         description="Writes a data set as ArrayRecord. docs/datasets.md has a command for each.",
@@ -220,18 +241,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        for builder in prepare(
-            options.name,
-            options.data_dir,
-            options.archive,
-            check=not options.no_check,
-            leave_out_broken=options.leave_out_broken,
-        ):
-            for split, info in builder.info.splits.items():
-                say(f"{builder.info.full_name}: {info.num_examples:,} images in split {split}")
+        with signals.handled():
+            for builder in prepare(
+                options.name,
+                options.data_dir,
+                options.archive,
+                check=not options.no_check,
+                leave_out_broken=options.leave_out_broken,
+            ):
+                for split, info in builder.info.splits.items():
+                    say(f"{builder.info.full_name}: {info.num_examples:,} images in split {split}")
     except CalibJaxError as error:
         say(f"calib_jax: error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        given = sys.argv[1:] if arguments is None else arguments
+        return signals.stopped_by(interrupt).report("calib_jax.data.prepare", given)
     return 0
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Int32, UInt8
-from tqdm import tqdm
 
 from calib_jax.classifiers.head import (
     PROMPTS_AT_ONCE,
@@ -21,6 +20,7 @@ from calib_jax.classifiers.head import (
     check_tree,
 )
 from calib_jax.classifiers.stored import kept_head
+from calib_jax.core import progress
 from calib_jax.core.numerics import spread
 from calib_jax.core.resampling import resample
 from calib_jax.core.sharding import batched
@@ -112,14 +112,15 @@ class Predictor:
             limit: For a quick look: only so many examples of each, spread evenly, and of each class
                 only the first prompts (1,024 in all, or one a class).
             store: Keeps the predictions; None: they are in memory alone.
-            bar: The title of a progress bar; None shows none.
+            bar: The title of its progress; None shows none.
         """
         head = self.head(params) if limit is None else self._quick_head(params)
         total = sum(len(spread(len(split), limit)) for split in splits.values())
-        with tqdm(total=total, desc=bar, unit="image", disable=bar is None) as progress:
+        board = progress.Board(is_shown=False) if bar is None else progress.board()
+        with board.stage(bar or "", total=total, unit="image") as stage:
             return {
                 name: self._predict(
-                    params, head, name, split, limit=limit, progress=progress, store=store
+                    params, head, name, split, limit=limit, stage=stage, store=store
                 )
                 for name, split in splits.items()
             }
@@ -132,10 +133,10 @@ class Predictor:
         split: ImageSplit,
         *,
         limit: int | None,
-        progress: tqdm,
+        stage: progress.StageProgress,
         store: Store | None,
     ) -> Predictions:
-        batches = self._batches(params, head, split, limit, progress)
+        batches = self._batches(params, head, split, limit, stage)
         num_examples = len(spread(len(split), limit))
         embeddings = None
         if isinstance(head, PrototypeHead):
@@ -145,7 +146,12 @@ class Predictor:
         return store.write(name, batches, num_examples, embeddings)
 
     def _batches(
-        self, params: Params, head: Head, split: ImageSplit, limit: int | None, progress: tqdm
+        self,
+        params: Params,
+        head: Head,
+        split: ImageSplit,
+        limit: int | None,
+        stage: progress.StageProgress,
     ) -> Iterator[dict[str, np.ndarray]]:
         """What the model says of each batch, on the host, without padding."""
         batches = evaluation_batches(
@@ -168,7 +174,7 @@ class Predictor:
             mask = _gather(batch.mask)
             rows = {"logits": logits, "features": features, "labels": batch.label}
             found = {name: _gather(values)[mask] for name, values in rows.items()}
-            progress.update(len(found["labels"]))
+            stage.advance(len(found["labels"]))
             yield found
 
 

@@ -73,7 +73,7 @@ class Features:
     def validation(self, method: Method, params: Params) -> Predictions:
         """What a model says of the validation split."""
         split = {VALIDATION: self._splits.evaluated[VALIDATION]}
-        return self.predictor(method)(params, split)[VALIDATION]
+        return self.predictor(method)(params, split, bar="validation")[VALIDATION]
 
     def judged(self, predictions: Predictions) -> Labelled:
         """What a model says of the validation split, over the classes of its data set.

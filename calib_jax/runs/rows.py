@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from calib_jax.core import progress
+from calib_jax.core.progress import Work
 from calib_jax.core.settings import differences
 from calib_jax.core.trees import interpolate
-from calib_jax.core.types import Params, Predictions
+from calib_jax.core.types import Batch, Params, Predictions
 from calib_jax.evaluation.detection import Scored
 from calib_jax.evaluation.evaluate import evaluate, score_splits, with_scores
 from calib_jax.evaluation.store import Store
@@ -28,8 +30,9 @@ from calib_jax.runs.trainer import Trainer
 from calib_jax.runs.workdir import read_json, write_json
 from calib_jax.training.loop import Fitted
 from calib_jax.training.start import initial_params
+from calib_jax.weight_space.averages import ALPHAS
 from calib_jax.weight_space.curves import curve
-from calib_jax.weight_space.rows import Combination, Fit
+from calib_jax.weight_space.rows import Combination, Fit, HeldOut
 
 
 class _Made(NamedTuple):
@@ -94,7 +97,31 @@ class Rows:
         folders = self._folders(name, seed)
         if not all(folder.exists() for folder in folders):
             self._export(folders, make())
+        progress.board().drop(evaluation_title(name, seed))
         return record
+
+    def work(self) -> dict[str, Work]:
+        """What is left to be done for the rows, in trainings and evaluations."""
+        experiment, splits = self.experiment, self.splits.evaluated
+        found: dict[str, Work] = {}
+        for seed in experiment.seeds:
+            new = [
+                name
+                for name in (*experiment.methods, *experiment.weight_space)
+                if not self._is_finished(name, seed)
+            ]
+            if any(name in self.chosen for name in new):
+                found |= self.trainer.work([self.chosen[n] for n in new if n in self.chosen], seed)
+            if new and experiment.evaluation.needs_zero_shot():
+                labelled = sum(len(splits[split]) for split in experiment.evaluation.labelled())
+                found[zero_shot_title(seed)] = Work("image", labelled)
+            images = Work("image", sum(map(len, splits.values())))
+            found |= {evaluation_title(name, seed): images for name in new}
+        return found
+
+    def _is_finished(self, name: str, seed: int) -> bool:
+        kept = self._kept(self.workdir.evaluation(name, seed))
+        return kept is not None and kept["identity"] == self._identity(name, seed)
 
     def curve(self, name: str) -> dict[str, Any]:
         """What WiSE-FT makes of a trained method on every reported split, for the first seed."""
@@ -106,13 +133,17 @@ class Rows:
             fitted = self.trainer.fit(phase, method, seed)
             evaluation = self.experiment.evaluation
             reported = (evaluation.id_name, *evaluation.shifts)
-            found = curve(
-                self.features.predictor(method),
-                fitted.start,
-                fitted.params,
-                {split: self.splits.evaluated[split] for split in reported},
-                bar=f"curve {name}",
-            )
+            predictor = self.features.predictor(method)
+
+            def predict(*arguments: Any, bar: None) -> Mapping[str, Predictions]:
+                predictions = predictor(*arguments, bar=bar)
+                stage.advance()
+                return predictions
+
+            stage = progress.board().stage(f"curve {name}", total=len(ALPHAS), unit="model")
+            with stage:
+                splits = {split: self.splits.evaluated[split] for split in reported}
+                found = curve(predict, fitted.start, fitted.params, splits)
             self._keep(path, identity, found)
         return found
 
@@ -129,11 +160,14 @@ class Rows:
         members = self._members(combination, seed)
         fits = [self.trainer.fit(phase, method, member) for member in members]
         began = time.monotonic()
-        found = combination(
-            fits[0].start,
-            [Fit(fitted.params, fitted.teacher) for fitted in fits],
-            self.features.held_out(method),
-        )
+        with progress.board().stage(
+            f"{name}, seed {seed}", total=None, unit="model", is_minor=True
+        ) as stage:
+            found = combination(
+                fits[0].start,
+                [Fit(fitted.params, fitted.teacher) for fitted in fits],
+                _watched(self.features.held_out(method), stage),
+            )
         spent = {
             "num_steps": 0,
             "train_seconds": time.monotonic() - began,
@@ -171,7 +205,8 @@ class Rows:
         if missing:
             made = make()
             predictor = self.features.predictor(made.method)
-            predictions |= predictor(made.params, missing, store=store, bar=f"evaluate {name}")
+            bar = evaluation_title(name, seed)
+            predictions |= predictor(made.params, missing, store=store, bar=bar)
         return predictions, store
 
     def _scored(
@@ -258,8 +293,37 @@ class Rows:
                 name: self.splits.evaluated[name] for name in self.experiment.evaluation.labelled()
             }
             predictor = self.features.predictor(method)
-            self._zero_shot = {seed: predictor(params, splits, bar="zero-shot")}
+            self._zero_shot = {seed: predictor(params, splits, bar=zero_shot_title(seed))}
         return self._zero_shot[seed]
+
+
+def evaluation_title(name: str, seed: int) -> str:
+    """What the progress of a row's evaluation is called."""
+    return f"evaluate {name}, seed {seed}"
+
+
+def zero_shot_title(seed: int) -> str:
+    """What the progress of the pre-trained model's predictions is called."""
+    return f"zero-shot, seed {seed}"
+
+
+def _watched(held_out: HeldOut, stage: progress.StageProgress) -> HeldOut:
+    """The split, every look at which is progress of the stage, and so are a fit's steps."""
+
+    def metrics(params: Params) -> Mapping[str, Any]:
+        found = held_out.metrics(params)
+        stage.advance()
+        return found
+
+    def batches(count: int, size: int) -> Iterator[Batch]:
+        with progress.board().stage(
+            f"{stage.title}, its fit", total=count, unit="batch", is_minor=True
+        ) as steps:
+            for batch in held_out.batches(count, size):
+                yield batch
+                steps.advance()
+
+    return held_out._replace(metrics=metrics, batches=batches)
 
 
 def _spent(record: Mapping[str, Any]) -> dict[str, Any]:

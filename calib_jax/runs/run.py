@@ -10,8 +10,9 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from calib_jax.core import settings
+from calib_jax.core import progress, settings
 from calib_jax.core.printing import say
+from calib_jax.core.processes import is_writer
 from calib_jax.core.sharding import make_mesh
 from calib_jax.evaluation.store import num_bytes
 from calib_jax.report.page import write_report
@@ -26,7 +27,7 @@ from calib_jax.runs.rows import Rows
 from calib_jax.runs.splits import Splits
 from calib_jax.runs.texts import Texts, read_texts, with_class_names
 from calib_jax.runs.trainer import Trainer
-from calib_jax.runs.tuning import choose
+from calib_jax.runs.tuning import candidates, choose, tuning_work
 from calib_jax.runs.workdir import Workdir, read_json, write_json
 
 # What no number of the results depends on.
@@ -49,15 +50,17 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     mesh = make_mesh(fsdp=experiment.fsdp)
     experiment = with_class_names(experiment)
     texts = read_texts(experiment, mesh)
-    with Workdir(path).opened() as workdir:
+    with Workdir(path).opened() as workdir, progress.put_up(_new_board()) as board:
         workdir.check_kind(settings.to_dict(experiment))
         trainer = _opened(experiment, texts, workdir, mesh)
         config = _described(experiment, trainer.identities)
         write_json(workdir.config, config)
         for name, row in experiment.weight_space.items():
             row.check_held_out(f"weight_space.{name}", trainer.splits.evaluated)
+        board.plan(tuning_work(trainer) | Rows(trainer, candidates(experiment)).work())
         chosen, tuning = choose(trainer, trainer.features)
         rows = Rows(trainer, chosen)
+        board.plan(rows.work())
         names = (*experiment.methods, *experiment.weight_space)
         _announce(rows.changes(names, experiment.seeds), workdir)
         runs = [rows.record(name, seed) for seed in experiment.seeds for name in names]
@@ -87,6 +90,14 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         write_report(workdir.report, results, examples, experiment.sections)
     _print(results, workdir)
     return results
+
+
+def _new_board() -> progress.Board:
+    """A board for the run, as the one that is up: a study's has a label."""
+    up = progress.board()
+    return progress.Board(
+        later=up.later, label=up.label, bars=up.bars, stream=up.stream, is_shown=is_writer()
+    )
 
 
 def _opened(experiment: Experiment, texts: Texts, workdir: Workdir, mesh: Mesh) -> Trainer:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from calib_jax.core.errors import TrainingError
+from calib_jax.core.progress import Work
 from calib_jax.methods.method import Method
+from calib_jax.runs.experiment import Experiment
 from calib_jax.runs.features import Features
 from calib_jax.runs.trainer import Trainer
 from calib_jax.runs.workdir import read_json, write_json
@@ -60,6 +62,32 @@ def choose(
             ],
         }
     return chosen, record
+
+
+def candidates(experiment: Experiment) -> dict[str, tuple[str, Method]]:
+    """Each method's phase and method as far as they are known before: a tuned one's first trial."""
+    trials = {} if experiment.tuning is None else experiment.tuning.trials
+    return {
+        name: (f"{name}.{next(iter(trials[name]))}", next(iter(trials[name].values())))
+        if name in trials
+        else (name, method)
+        for name, method in experiment.methods.items()
+    }
+
+
+def tuning_work(trainer: Trainer) -> dict[str, Work]:
+    """What is left of the trials' trainings."""
+    experiment = trainer.experiment
+    if experiment.tuning is None:
+        return {}
+    seed = experiment.seeds[0]
+    phases = [
+        (f"{name}.{trial}", method)
+        for name, trials in experiment.tuning.trials.items()
+        for trial, method in trials.items()
+        if not trainer.workdir.trial(f"{name}.{trial}", seed).exists()
+    ]
+    return trainer.work(phases, seed)
 
 
 def _score(

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from calib_jax.core import settings
+from calib_jax.core import progress, settings
 from calib_jax.core.errors import ConfigError, TrainingError
 from calib_jax.core.numerics import softmax
 from calib_jax.core.printing import say
@@ -144,11 +144,14 @@ def run_theory(theory: Theory, path: pathlib.Path) -> dict[str, Any]:
         workdir.check(config)
         workdir.claim(config)
         if not workdir.results.exists():
-            for seed in theory.seeds:
-                record = workdir.evaluation(theory.name, seed)
-                if not record.exists():
-                    write_json(record, run_seed(theory, seed))
-                    say(f"seed {seed}: {len(theory.settings())} models")
+            number = len(theory.seeds)
+            with progress.board().stage(theory.name, total=number, unit="seed") as stage:
+                for seed in theory.seeds:
+                    record = workdir.evaluation(theory.name, seed)
+                    if not record.exists():
+                        write_json(record, run_seed(theory, seed))
+                        say(f"seed {seed}: {len(theory.settings())} models")
+                    stage.advance()
             seeds = [read_json(workdir.evaluation(theory.name, seed)) for seed in theory.seeds]
             write_json(workdir.results, theory_results(seeds, config, start=start))
         # As written: a later look at a finished run keeps its date, machine and duration.

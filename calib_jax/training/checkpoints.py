@@ -159,7 +159,11 @@ class Checkpoints:
             )
         return state, iterator
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Waits for the writer; its errors surface here."""
         self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits as `wait`, and lets go of the directory."""
+        self.wait()
         self._manager.close()

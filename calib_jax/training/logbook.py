@@ -19,7 +19,7 @@ class Logbook:
     """Where one training keeps its files.
 
     Attributes:
-        name: The phase, in the history and on the progress bar.
+        name: The phase, in the history.
         seed: For the history.
         directory: Of the checkpoints.
         config: Of the run, for the checkpoints.
@@ -32,6 +32,11 @@ class Logbook:
     config: Mapping[str, Any]
     history: History
 
+    @property
+    def title(self) -> str:
+        """What the progress of the training is called."""
+        return training_title(self.name, self.seed)
+
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends a row; scalars of any kind become floats."""
         values = {
@@ -43,6 +48,11 @@ class Logbook:
     def rewind(self, step: int) -> None:
         """Drops the rows after a step, which is about to be trained again."""
         self.history.rewind(self.name, self.seed, step)
+
+
+def training_title(phase: str, seed: int) -> str:
+    """`carot, seed 0`: what the progress of a training is called."""
+    return f"{phase}, seed {seed}"
 
 
 def summary(steps: Sequence[Mapping[str, Any]], *, last: int, name: str) -> dict[str, Any]:

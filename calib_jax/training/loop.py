@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 from jax.sharding import Mesh
-from tqdm import tqdm
 
+from calib_jax.core import progress, signals
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.sharding import check_batch_size, to_devices
 from calib_jax.core.types import Batch, Params
@@ -18,10 +17,11 @@ from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
 from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.checkpoints import Checkpoints
-from calib_jax.training.logbook import Logbook, summary
+from calib_jax.training.logbook import Logbook
 from calib_jax.training.start import held_start, starting_state
 from calib_jax.training.state import TrainState
 from calib_jax.training.step import Metrics, make_train_step
+from calib_jax.training.unreported import AHEAD, Unreported
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -102,7 +102,8 @@ def fit(
 ) -> Fitted:
     """The method's parameters after `training.num_steps` updates.
 
-    Goes on from the logbook's newest checkpoint; after the last step it reads no data.
+    Goes on from the logbook's newest checkpoint; after the last step it reads no data. A command's
+    signal ends it after the step with a checkpoint (`core.signals.Stopped`).
 
     Args:
         method: What is minimised; without terms, `params` come back as they are.
@@ -133,6 +134,7 @@ def fit(
                 encoder, method, tx, mesh=mesh, state=state, start=held, seed=logbook.seed
             )
             batches = make_batches()
+            unreported = Unreported(logbook.name, training.batch_size, position)
             if position is not None:
                 batches.set_state(position)
             state = _train(
@@ -143,6 +145,7 @@ def fit(
                 checkpoints=checkpoints,
                 logbook=logbook,
                 probe=probe,
+                unreported=unreported,
             )
     teacher = teacher_params(state.opt_state)
     kept = teacher if method.keeps == "teacher" else state.params
@@ -158,25 +161,28 @@ def _train(
     checkpoints: Checkpoints,
     logbook: Logbook,
     probe: Callable[[Params], Mapping[str, float]],
+    unreported: Unreported,
 ) -> TrainState:
+    """The state after the last step; a signal ends it after the present one, once that is saved."""
     first, last = int(state.step), training.num_steps
-    pending: list[Metrics] = []
-    since = time.monotonic()
-    with tqdm(total=last, initial=first, desc=logbook.name, unit="step", mininterval=0.5) as bar:
+    stage = progress.board().stage(logbook.title, total=last, unit="step", initial=first)
+    with signals.held() as is_stopping, stage:
         for step in range(first + 1, last + 1):
             state, metrics = step_function(state, next(batches))
-            pending.append(metrics)
+            stage.reach(step - AHEAD, **unreported.append(metrics))
             is_due = step % training.checkpoint_every == 0 or step == last
             if is_due or step % training.log_every == 0:
                 # Metrics are fetched here and not every step: the device never waits for the host,
                 # and no checkpoint is written before all its steps are known to be finite.
-                row = summary(jax.device_get(pending), last=step, name=logbook.name)
-                elapsed = time.monotonic() - since
-                row["examples_per_second"] = len(pending) * training.batch_size / elapsed
-                bar.update(len(pending))
-                bar.set_postfix(loss=f"{row['loss']:.4f}")
+                row = unreported.row(step)
+                stage.reach(step, loss=row["loss"])
                 logbook.write({**row, **probe(state.params)})
-                pending, since = [], time.monotonic()
-            if is_due:
-                checkpoints.save(step, state, batches.get_state())
+                unreported.restart_clock()
+            stops = is_stopping()  # asked once: a signal may come between two questions
+            if is_due or stops:
+                checkpoints.save(step, state, batches.get_state() | unreported.kept(step))
+            if stops:
+                stage.reach(step, loss=metrics["loss"])
+                break
+        checkpoints.wait()
     return state

@@ -33,7 +33,7 @@ def curve(
         finetuned: Its result.
         splits: Labelled ones, by name.
         alphas: In 0..1.
-        bar: The title of the progress bars; None shows none.
+        bar: The title of the progress of each look; None shows none.
 
     Raises:
         ConfigError: As `wise_ft_curve`.

@@ -1,13 +1,15 @@
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tqdm import tqdm
 
 from calib_jax.classifiers import head as head_module
 from calib_jax.classifiers.head import Classifier, LinearMap, class_text_embeddings
 from calib_jax.classifiers.linear import LinearHead
 from calib_jax.classifiers.zero_shot import ZeroShot
+from calib_jax.core.progress import Board, put_up
 from calib_jax.core.sharding import make_mesh, replicated
 
 
@@ -73,15 +75,16 @@ def test_many_prompts_are_streamed_over_the_devices(
     np.testing.assert_allclose(inside, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_streaming_shows_progress(tiny_model, tiny_batches, monkeypatch, capsys):
+def test_streaming_shows_progress(tiny_model, tiny_batches, monkeypatch):
     encoder, params = tiny_model
     monkeypatch.setattr(head_module, "PROMPTS_AT_ONCE", 2)
-    monkeypatch.setattr(head_module, "tqdm", lambda delay, **options: tqdm(delay=0, **options))
+    board = Board(stream=io.StringIO())
     tokens = jax.device_put(np.asarray(tiny_batches[0].class_tokens), jax.devices()[0])
-    head_module.class_text_embeddings(encoder, params, tokens)
-    assert "text head: 100%" in capsys.readouterr().err
-    jax.eval_shape(lambda p: head_module.class_text_embeddings(encoder, p, tokens), params)
-    assert "text head" not in capsys.readouterr().err
+    with put_up(board):
+        jax.eval_shape(lambda p: head_module.class_text_embeddings(encoder, p, tokens), params)
+        assert not board.stream.getvalue()
+        head_module.class_text_embeddings(encoder, params, tokens)
+    assert board.stream.getvalue() == "text head: prompt 0 of 6, time left unknown yet\n"
 
 
 def test_classifiers_keep_the_protocol():

@@ -3,12 +3,14 @@
 import importlib.util
 import json
 import re
+import signal
 
 import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.data.builders.image_files import ImageFiles
 from calib_jax.data.datasets import imagenet
 from calib_jax.data.datasets.imagenet import CLASS_NAMES
 from calib_jax.data.datasets.prepared import ImageSplit
@@ -67,6 +69,27 @@ def test_folders_of_imagenet_v2_are_numbers(pack, picture, tmp_path):
     split = imagenet.shifts()["imagenet_v2"]
     images = ImageSplit(split, [tmp_path], image_size=4, class_names=CLASS_NAMES)
     assert images.labels().tolist() == [0, 10, 2]
+
+
+def test_a_signal_leaves_no_half_data_set(pack, picture, tmp_path, monkeypatch, capsys):
+    archive = pack(tmp_path / "pets", {"dog/a.png": picture(1), "cat/b.png": picture(2)})
+    arguments = ["image_folder/pets", f"--data_dir={tmp_path / 'data'}", f"--archive={archive}"]
+    examples = ImageFiles._generate_examples
+
+    def interrupted(builder, files):
+        yield next(examples(builder, files))
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFiles, "_generate_examples", interrupted)
+        assert main(arguments) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "calib_jax: stopped by SIGTERM. The same command goes on from here: "
+        f"python -m calib_jax.data.prepare {' '.join(arguments)}"
+    )
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert main(arguments) == 0
+    assert "2 images in split test" in capsys.readouterr().out
 
 
 def test_what_is_there_is_left_alone(pack, picture, tmp_path, capsys):

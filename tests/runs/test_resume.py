@@ -3,11 +3,16 @@
 import json
 import pathlib
 import shutil
+import signal
 
 import numpy as np
 import pytest
 
+from calib_jax.core import progress, signals
 from calib_jax.core.errors import DataError, TrainingError
+from calib_jax.core.progress import Work
+from calib_jax.core.sharding import to_devices
+from calib_jax.core.signals import Stopped
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.robust import carot, flyp
 from calib_jax.runs.run import run
@@ -16,7 +21,7 @@ from calib_jax.training import loop
 pytestmark = pytest.mark.usefixtures("two_devices", "no_figures")
 
 
-class Stopped(Exception):
+class Killed(Exception):
     """Stands for whatever ends a process."""
 
 
@@ -28,10 +33,25 @@ def stop_at(monkeypatch, number):
     def stopping(batch, mesh):
         calls.append(1)
         if len(calls) == number:
-            raise Stopped
+            raise Killed
         return original(batch, mesh)
 
     monkeypatch.setattr(loop, "to_devices", stopping)
+    return lambda: monkeypatch.setattr(loop, "to_devices", original)
+
+
+def signal_at(monkeypatch, number, name):
+    """A command's training gets the signal when it takes its batch of that number."""
+    original = loop.to_devices
+    calls = []
+
+    def signalling(batch, mesh):
+        calls.append(1)
+        if len(calls) == number:
+            signal.raise_signal(getattr(signal, name))
+        return original(batch, mesh)
+
+    monkeypatch.setattr(loop, "to_devices", signalling)
     return lambda: monkeypatch.setattr(loop, "to_devices", original)
 
 
@@ -66,11 +86,43 @@ def test_resume_is_bit_exact(straight, tmp_path, monkeypatch, number):
     """Stopped and started again: the same weights and rows as without the stop."""
     experiment, expected = straight
     go_on = stop_at(monkeypatch, number)
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         run(experiment, tmp_path)
     go_on()
     run(experiment, tmp_path)
     directory = pathlib.Path("checkpoints/seed_0/carot")
+    assert saved_arrays(tmp_path / directory) == saved_arrays(expected / directory)
+    assert rows_of(tmp_path, "carot") == rows_of(expected, "carot")
+
+
+take = progress.Board.plan
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(1, "SIGTERM"), (2, "SIGHUP"), (5, "SIGINT"), (6, "SIGTERM")],
+)
+def test_a_signal_loses_no_step(straight, tmp_path, monkeypatch, number, name):
+    """The step is finished and saved, also between two rows; then as without the signal."""
+    experiment, expected = straight
+    go_on = signal_at(monkeypatch, number, name)
+    with pytest.raises(Stopped), signals.handled():
+        run(experiment, tmp_path)
+    directory = pathlib.Path("checkpoints/seed_0/carot")
+    assert saved_arrays(tmp_path / directory)[0] == str(number)
+    go_on()
+    calls, boards = [], []
+    monkeypatch.setattr(loop, "to_devices", lambda *a: calls.append(1) or to_devices(*a))
+    monkeypatch.setattr(
+        progress.Board, "plan", lambda self, plan: boards.append((self, plan)) or take(self, plan)
+    )
+    run(experiment, tmp_path)
+    assert len(calls) == 6 - number
+    # What was left to be done was known before, and all of it is done.
+    steps = {"carot, seed 0": Work("step", 6 - number)} if number < 6 else {}
+    images = {"evaluate carot, seed 0": Work("image", 38)}
+    assert [plan for _, plan in boards] == [steps | images] * 2
+    assert boards[0][0].seconds_left() == (0.0, False)
     assert saved_arrays(tmp_path / directory) == saved_arrays(expected / directory)
     assert rows_of(tmp_path, "carot") == rows_of(expected, "carot")
 
@@ -80,7 +132,7 @@ def test_a_stopped_pretraining_goes_on(tiny_experiment, tmp_path, monkeypatch):
     expected, stopped = tmp_path / "expected", tmp_path / "stopped"
     run(experiment, expected)
     go_on = stop_at(monkeypatch, 4)
-    with pytest.raises(Stopped):
+    with pytest.raises(Killed):
         run(experiment, stopped)
     assert saved_arrays(stopped / "checkpoints/seed_0/pretrain")[0] == "3"
     go_on()

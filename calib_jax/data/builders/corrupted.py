@@ -18,9 +18,8 @@ import skimage.util
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 from tensorflow_datasets.image_classification import corruptions as tfds_corruptions
-from tqdm import auto as tqdm
 
-from calib_jax.core import errors
+from calib_jax.core import errors, progress
 from calib_jax.data.builders import record
 from calib_jax.data.datasets.records import Record, RecordSplit, Split
 
@@ -89,11 +88,18 @@ def prepare_corrupted(
         if builder.is_written():
             _check_written(builder, split, num_examples)
     missing = [builder for builder in builders if not builder.is_written()]
-    examples = _read(records, num_examples) if missing else []
-    for builder in tqdm.tqdm(missing, "corrupting", leave=False, disable=not missing):
-        builder.examples = examples
-        builder.write()
+    if missing:
+        _write_all(missing, _read(records, num_examples))
     return [f"{builder.name}/{builder.builder_config.name}" for builder in builders]
+
+
+def _write_all(builders: Sequence[CorruptedCopy], examples: Sequence[Record]) -> None:
+    board = progress.board()
+    with board.stage("corrupt", total=len(builders), unit="data set", is_minor=True) as stage:
+        for builder in builders:
+            builder.examples = examples
+            builder.write()
+            stage.advance()
 
 
 def corrupt(

@@ -21,8 +21,8 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from sklearn import datasets
-from tqdm import auto as tqdm
 
+from calib_jax.core import progress
 from calib_jax.data import styles
 from calib_jax.data.builders import record
 
@@ -87,8 +87,13 @@ def write_domains(data_dir: pathlib.Path) -> None:
     """Writes every domain to `data_dir/digits`, where it is missing."""
     builders = [Digits(config=config.name, data_dir=str(data_dir)) for config in _CONFIGS]
     missing = [builder for builder in builders if not builder.is_written()]
-    for builder in tqdm.tqdm(missing, "preparing digits", leave=False, disable=not missing):
-        builder.write()
+    if not missing:
+        return
+    board = progress.board()
+    with board.stage("prepare digits", total=len(missing), unit="data set", is_minor=True) as stage:
+        for builder in missing:
+            builder.write()
+            stage.advance()
 
 
 @dataclasses.dataclass

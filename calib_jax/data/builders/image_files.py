@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
+from calib_jax.core import progress
 from calib_jax.core.errors import DataError
 from calib_jax.data.builders import record
 from calib_jax.data.builders.archives import Archive
@@ -138,14 +138,16 @@ class ImageFiles(record.RecordBuilder):
         reasons: dict[str, str] = {}
         with (
             concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads,
-            tqdm(total=len(files), desc="checking", unit="image", delay=2) as progress,
+            progress.board().stage(
+                f"check {self._whole_name}", total=len(files), unit="image", is_minor=True
+            ) as stage,
         ):
             for start in range(0, len(files), _AT_ONCE):
                 part = files[start : start + _AT_ONCE]
                 # Read in this thread: those of a .tar share one position.
                 found = threads.map(_reason, part, [self._read(file.path) for file in part])
                 reasons |= {file.path: why for file, why in zip(part, found, strict=True) if why}
-                progress.update(len(part))
+                stage.advance(len(part))
         return reasons
 
     def get_builder_config(
@@ -154,6 +156,10 @@ class ImageFiles(record.RecordBuilder):
         """The config that it was made with; TFDS warns of one that it does not find here."""
         del name, version
         return self._config
+
+    def num_examples(self) -> int:
+        """The files of all splits."""
+        return sum(map(len, self._splits.values()))
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
