@@ -8,6 +8,7 @@ from jaxtyping import Array, Int, Key
 from calib_jax.classifiers.linear import LinearHead
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, read_head
 from calib_jax.core.errors import WeightsError
+from calib_jax.core.paths import expanded
 from calib_jax.core.types import Params
 from calib_jax.models.encoder import Encoder
 
@@ -22,6 +23,10 @@ class ExportedHead(LinearHead):
 
     folder: str
 
+    def files(self) -> tuple[pathlib.Path, ...]:
+        """What it reads: a run depends on the content."""
+        return (expanded(self.folder, field="folder") / CLASSIFIER_FILE,)
+
     def init(
         self,
         key: Key[Array, ""],
@@ -34,7 +39,7 @@ class ExportedHead(LinearHead):
         Raises:
             WeightsError: The file is missing or damaged, or fits neither model nor classes.
         """
-        path = pathlib.Path(self.folder) / CLASSIFIER_FILE
+        (path,) = self.files()
         head, _ = read_head(path)
         expected = (encoder.config.embed_dim, len(class_tokens))
         if head.kernel.shape != expected:

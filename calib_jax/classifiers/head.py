@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from functools import partial
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -88,6 +89,14 @@ class Classifier(Protocol):
         class_tokens: Int[Array, "c k t"],
     ) -> Head:
         """The head for the present parameters, differentiable with respect to both trees."""
+
+
+@runtime_checkable
+class FileClassifier(Classifier, Protocol):
+    """A classifier that reads files: what a run depends on is their content, not their names."""
+
+    def files(self) -> tuple[pathlib.Path, ...]:
+        """What it reads."""
 
 
 def check_tree(head: Head, classifier: Classifier) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -18,7 +19,7 @@ import safetensors.numpy
 from jaxtyping import Array, Int
 
 from calib_jax.classifiers.head import Classifier, Head, LinearMap
-from calib_jax.core import text_files
+from calib_jax.core import manifests, text_files
 from calib_jax.core.errors import ConfigError, ExportError, WeightsError
 from calib_jax.core.trees import leaf_names
 from calib_jax.core.types import Params
@@ -33,12 +34,18 @@ _REFUSAL = (
 
 
 def write_head(path: pathlib.Path, head: LinearMap, class_names: Sequence[str]) -> None:
-    """Writes a linear map as safetensors, at once or not at all.
+    """Writes a linear map as safetensors, at once or not at all, and then its checksum.
 
     Tensors: `kernel [d c]` and `bias [c]`, whose class logits are
     `normalize(image_features) @ kernel + bias`, and the unit-norm `class_embeddings [c d]`.
     Metadata: `class_names`, a JSON list.
     """
+    with manifests.recorded(path.parent, [path.name]):
+        _save(path, head, class_names).replace(path)
+
+
+def _save(path: pathlib.Path, head: LinearMap, class_names: Sequence[str]) -> pathlib.Path:
+    """A file beside the path that has all of it, to be moved there."""
     tensors = {
         "kernel": np.array(head.kernel, order="C"),
         "bias": np.asarray(head.bias),
@@ -49,7 +56,7 @@ def write_head(path: pathlib.Path, head: LinearMap, class_names: Sequence[str]) 
     # One entry: safetensors writes several in any order, and equal heads shall be equal files.
     metadata = {"class_names": json.dumps(list(class_names))}
     safetensors.numpy.save_file(tensors, partial, metadata=metadata)
-    partial.replace(path)
+    return partial
 
 
 def read_head(path: pathlib.Path) -> tuple[LinearMap, tuple[str, ...]]:
@@ -58,6 +65,7 @@ def read_head(path: pathlib.Path) -> tuple[LinearMap, tuple[str, ...]]:
     Raises:
         WeightsError: The file is missing, damaged, or holds something else.
     """
+    manifests.check([path], error=WeightsError)
     try:
         with safetensors.safe_open(path, "np") as file:
             names = text_files.parse_json(file.metadata()["class_names"])
@@ -69,6 +77,9 @@ def read_head(path: pathlib.Path) -> tuple[LinearMap, tuple[str, ...]]:
                 f"got a kernel {kernel.shape}, a bias {bias.shape} and {len(names)} class names, "
                 "expected [d c], [c] and c"
             )
+        for name, values in (("kernel", kernel), ("bias", bias)):
+            if not jnp.issubdtype(values.dtype, jnp.floating) or not np.isfinite(values).all():
+                raise ValueError(f"got a {name} of {values.dtype}, expected finite numbers")
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"classifier: {path} cannot be read ({type(error).__name__}: {error}), expected what "
@@ -109,28 +120,36 @@ def kept_head(
 ) -> Head:
     """The classifier's head for these parameters and prompts, from `folder` if it lies there.
 
-    Linear maps alone are kept; any other head is made anew. The file's name is a hash of what the
-    head depends on. That is the model, all but the image tower's parameters, the prompts, the kind
-    of device, and this library's version. Where nothing can be written, the head is made all the
-    same, and a warning says so.
+    Linear maps alone are kept; any other head is made anew. The file's name begins with a hash of
+    what the head depends on. That is the model, all but the image tower's parameters, the prompts,
+    the kind of device, and this library's version. It ends with a hash of its content: what is
+    damaged is made anew. Where nothing can be written, the head is made all the same, and a warning
+    says so.
     """
     if not issubclass(classifier.head_type, LinearMap):
         return classifier.head(params["classifier"], encoder, params["encoder"], class_tokens)
-    path = folder / f"{_fingerprint(classifier, encoder, params, class_tokens)}.safetensors"
+    name = _fingerprint(classifier, encoder, params, class_tokens)
+    for path in sorted(folder.glob(f"{name}-*.safetensors")):
+        with contextlib.suppress(OSError, WeightsError):
+            if path.name == _kept_name(name, path):
+                return read_head(path)[0]
+    head = classifier.head(params["classifier"], encoder, params["encoder"], class_tokens)
     try:
-        return read_head(path)[0]
-    except WeightsError:  # not there yet, or damaged
-        head = classifier.head(params["classifier"], encoder, params["encoder"], class_tokens)
-        try:
-            write_head(path, linear_map(head), ())
-        except OSError as error:
-            logging.getLogger("calib_jax").warning(
-                "cache_dir: the head cannot be kept in %s (%s) and will be made again; set "
-                "--config.cache_dir to another folder",
-                folder,
-                error.strerror or error,
-            )
-        return head
+        whole = _save(folder / name, linear_map(head), ())
+        whole.replace(folder / _kept_name(name, whole))
+    except OSError as error:
+        logging.getLogger("calib_jax").warning(
+            "cache_dir: the head cannot be kept in %s (%s) and will be made again; set "
+            "--config.cache_dir to another folder",
+            folder,
+            error.strerror or error,
+        )
+    return head
+
+
+def _kept_name(name: str, path: pathlib.Path) -> str:
+    """What a file of this content is called."""
+    return f"{name}-{manifests.digest(path)[:32]}.safetensors"
 
 
 def _fingerprint(

@@ -13,11 +13,15 @@ import numpy as np
 from jaxtyping import Int32
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from calib_jax.core.errors import ConfigError, nearest
+from calib_jax.core import manifests
+from calib_jax.core.errors import ConfigError, WeightsError, nearest
 
 PAD, BOS, EOT = "[PAD]", "[BOS]", "[EOT]"
 TOKENIZER_FILE, VOCABULARY_FILE, MERGES_FILE = "tokenizer.json", "vocab.json", "merges.txt"
+CONFIG_FILE = "tokenizer_config.json"
 TOKENIZER_FILES = (TOKENIZER_FILE, VOCABULARY_FILE, MERGES_FILE)
+# What `transformers` reads besides.
+_FURTHER_FILES = (CONFIG_FILE, "special_tokens_map.json", "added_tokens.json")
 
 _WORD_END = "</w>"
 # Few, so that different sets of captions share compiled programs; ImageNet's prompts fit 24.
@@ -59,7 +63,10 @@ class TextTokenizer:
             folder: Made where it is missing.
             context_length: Tokens that the text tower takes.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        with manifests.recorded(folder, (*TOKENIZER_FILES, CONFIG_FILE)):
+            self._write(folder, context_length)
+
+    def _write(self, folder: pathlib.Path, context_length: int) -> None:
         self.backend.save(str(folder / TOKENIZER_FILE))
         bos, eot = self.backend.id_to_token(self.bos), self.backend.id_to_token(self.eot)
         if isinstance(self.backend.model, models.BPE):
@@ -79,7 +86,7 @@ class TextTokenizer:
             "split_special_tokens": kind != "CLIPTokenizer",
         }
         text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-        (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
 def word_tokenizer(texts: Iterable[str]) -> TextTokenizer:
@@ -131,6 +138,8 @@ def read_tokenizer(folder: pathlib.Path, *, field: str = "pretrained") -> TextTo
     Raises:
         ConfigError: A file is missing or damaged, or is of another kind of tokenizer.
     """
+    names = (*TOKENIZER_FILES, *_FURTHER_FILES)
+    manifests.check((folder / name for name in names), error=WeightsError)
     path = folder / TOKENIZER_FILE
     if not path.exists():
         missing = [name for name in (VOCABULARY_FILE, MERGES_FILE) if not (folder / name).exists()]

@@ -149,8 +149,14 @@ class Store:
             return None
         try:
             about = text_files.parse_json(path.read_text(encoding="utf-8"))
-            return about if about["identity"] == self._identities[split] else None
-        except (ValueError, KeyError, TypeError):
+            if about["identity"] != self._identities[split]:
+                return None
+            if not {"logits", "features", "labels"} <= about["crc32"].keys():
+                raise KeyError("crc32")
+            for score in about["scores"].values():
+                _ = score["identity"], score["file"], score["crc32"]
+            return dict(about)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise _damaged(path) from None
 
 

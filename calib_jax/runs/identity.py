@@ -17,7 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from calib_jax.classifiers.head import FileClassifier
 from calib_jax.core import settings
+from calib_jax.data.fingerprints import fingerprint
 from calib_jax.evaluation.posthoc import VALIDATION
 from calib_jax.optim.logistic import LogisticRegression
 from calib_jax.runs.experiment import FINETUNE, PRETRAIN, Experiment, Phase
@@ -91,7 +93,7 @@ class Identities:
         fields = settings.to_dict(evaluation)
         kept = {key: value for key, value in fields.items() if key not in OF_NO_NUMBER}
         names = (*evaluation.labelled(), *evaluation.unknown())
-        data = {name: self.splits.evaluated[name].fingerprint() for name in names}
+        data = {name: self.splits.evaluated[name].fingerprint for name in names}
         return {"model": model, "evaluation": kept, "data": data}
 
     def scores(self) -> dict[str, Identity]:
@@ -131,6 +133,11 @@ class Identities:
     def _stage(self, phase: Phase) -> Identity:
         """What a phase adds: its method, and what it is trained on, if it is."""
         found: Identity = {phase.where: settings.to_dict(phase.method)}
+        for name, method in phase.method.parts(phase.where):
+            if isinstance(method.classifier, FileClassifier):
+                # What is missing is named where it is read.
+                files = [path for path in method.classifier.files() if path.is_file()]
+                found[f"{name}.classifier.files_crc32"] = fingerprint(files)
         if phase.method.terms:
             stage = self.experiment.stage(phase.stage)
             images = self.splits.trained[phase.stage]
@@ -142,7 +149,7 @@ class Identities:
                     "num_steps": stage.training.num_steps,
                     "batch_size": stage.training.batch_size,
                 },
-                "data": [split.fingerprint() for split in images.splits],
+                "data": [split.fingerprint for split in images.splits],
             }
         elif phase.stage == FINETUNE:
             found[FINETUNE] = {"class_names": list(self.experiment.finetune.class_names)}
@@ -153,7 +160,7 @@ class Identities:
         split = {**evaluation.labelled(), **evaluation.unknown()}[name]
         return {
             **settings.to_dict(split),
-            "fingerprint": self.splits.evaluated[name].fingerprint(),
+            "fingerprint": self.splits.evaluated[name].fingerprint,
         }
 
 

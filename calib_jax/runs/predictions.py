@@ -135,6 +135,8 @@ def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, An
     checksums = {name: _checksum(*arrays) for name, arrays in splits.items()}
     described = settings.to_dict(config) | {"predictions_crc32": checksums}
     class_names = config.names()
+    if pathlib.Path(config.class_names).suffix == ".txt":  # nor the class names
+        described["class_names"] = list(class_names)
     with Workdir(path).opened() as workdir, located(files):
         workdir.check(described)
         record = evaluate_predictions(

@@ -15,6 +15,7 @@ from jaxtyping import Int32
 from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.hub import folder_of
+from calib_jax.core.manifests import MANIFEST
 from calib_jax.core.sharding import replicated
 from calib_jax.core.trees import trainable_mask
 from calib_jax.core.types import Params
@@ -147,7 +148,8 @@ def _make_tokenizer(
 ) -> TextTokenizer:
     if experiment.tokenizer:
         field = "tokenizer"
-        folder = folder_of(experiment.tokenizer, field=field, patterns=TOKENIZER_FILES)
+        patterns = (*TOKENIZER_FILES, MANIFEST)
+        folder = folder_of(experiment.tokenizer, field=field, patterns=patterns)
         tokenizer = read_tokenizer(folder, field=field)
     elif checkpoint is not None:
         field = "pretrained"

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
-from calib_jax.core import text_files
+from calib_jax.core import manifests, text_files
 from calib_jax.core.errors import ConfigError, DataError
 from calib_jax.core.settings import differences
 
@@ -126,8 +126,14 @@ class Workdir:
         changes: dict[str, None] = {}
         for (phase, seed), identity in identities.items():
             path = self.training(phase, seed)
-            kept = (self.checkpoints(phase, seed), self.trial(phase, seed))
-            if path.exists() and any(one.exists() for one in kept):
+            kept = [self.checkpoints(phase, seed), self.trial(phase, seed)]
+            found = [one for one in kept if one.exists()]
+            if found and not path.exists():
+                raise ConfigError(
+                    f"workdir {self.path}: got {found[0]} without {path}, which says what it "
+                    "depends on, expected both. Delete the former to have it made again."
+                )
+            if found:
                 now = json.loads(json.dumps(identity))
                 changes |= dict.fromkeys(differences(read_json(path), now))
         self.refuse(changes)
@@ -175,28 +181,33 @@ class Workdir:
                 )
             return None
         try:
-            return dict(text_files.parse_json(self.config.read_text(encoding="utf-8")))
+            found = dict(text_files.parse_json(self.config.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:  # of the JSON or of its encoding
             raise ConfigError(
                 f"workdir {self.path}: config.json is damaged ({error}). Choose another --workdir."
             ) from None
+        manifests.check([self.config], error=ConfigError)
+        return found
 
 
 def read_json(path: pathlib.Path) -> Any:
     """The content of a JSON file that a run has written.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: The file is damaged, or differs from its checksum.
     """
     try:
-        return text_files.parse_json(path.read_text(encoding="utf-8"))
+        found = text_files.parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error}). Delete it to have it made again.") from None
+    manifests.check([path], error=DataError)
+    return found
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a JSON file at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    """Writes a JSON file at once or not at all, and then its checksum."""
+    text = json.dumps(value, indent=1) + "\n"
+    with manifests.recorded(path.parent, [path.name]):
+        partial = path.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)

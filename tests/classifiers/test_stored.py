@@ -24,7 +24,10 @@ def test_a_head_comes_back_as_it_was(head, tmp_path):
     assert names == ("red", "green", "dark blue")
     np.testing.assert_array_equal(found.kernel, head.kernel)
     np.testing.assert_array_equal(found.bias, head.bias)
-    assert [file.name for file in path.parent.iterdir()] == [stored.CLASSIFIER_FILE]
+    assert {file.name for file in path.parent.iterdir()} == {stored.CLASSIFIER_FILE, "SHA256SUMS"}
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(WeightsError, match=r"classifier\.safetensors: got another content than"):
+        stored.read_head(path)
 
 
 def test_any_reader_of_safetensors_gets_the_logits(head, tmp_path):
@@ -117,6 +120,8 @@ def test_a_folder_that_cannot_be_written_costs_only_time(
         ({}, '"abc"', r"got the class names 'abc', expected a list of texts"),
         ({}, "[1, 2, 3]", r"got the class names \[1, 2, 3\], expected a list of texts"),
         ({}, "[" * 5000, r"ValueError: it is nested too deeply"),
+        ({"kernel": np.zeros((4, 3), np.int32)}, "[]", r"got a kernel of int32, expected finite"),
+        ({"bias": np.full(3, np.nan, np.float32)}, "[]", r"got a bias of float32, expected finite"),
     ],
 )
 def test_parts_that_do_not_belong_together_are_refused(tmp_path, tensors, names, message):

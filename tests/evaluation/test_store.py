@@ -159,3 +159,35 @@ def test_scores_are_kept_beside_the_predictions(written):
     path.write_bytes(bytes(content))
     with pytest.raises(DataError, match=r"score_\w+\.npy: it is damaged"):
         written.read_score("clean", "my/score", {"k": 5})
+
+
+def check_flips(store, name, number):
+    """Whatever bit of a file is another: read as it was, as nothing, or one line."""
+    store.write_score("clean", "mcm", {"k": 5}, WHOLE["logits"][:, 0])
+    path, rng = store.folder / "clean" / name, np.random.default_rng(number)
+    content = path.read_bytes()
+    for _ in range(number):
+        changed = bytearray(content)
+        changed[rng.integers(len(changed))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(changed))
+        try:
+            found, score = store.read("clean"), store.read_score("clean", "mcm", {"k": 5})
+        except DataError as error:
+            assert "\n" not in str(error)
+            continue
+        assert name == "about.json"
+        if found is not None:
+            assert_whole(found)
+        if score is not None:
+            np.testing.assert_array_equal(score, WHOLE["logits"][:, 0])
+
+
+@pytest.mark.parametrize("name", ["about.json", "logits.npy", "labels.npy"])
+def test_flips(written, name):
+    check_flips(written, name, 100)
+
+
+@pytest.mark.many
+@pytest.mark.parametrize("name", ["about.json", "logits.npy", "labels.npy"])
+def test_many_flips(written, name):
+    check_flips(written, name, 400)

@@ -11,12 +11,13 @@ import pytest
 import safetensors.numpy
 
 from calib_jax.calibrators.ensemble import EnsembleTemperatureScaling
-from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.core.errors import ConfigError, DataError, WeightsError
 from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.methods.baselines import finetune, zero_shot
 from calib_jax.runs import rows, trainer
 from calib_jax.runs.run import run
+from calib_jax.runs.workdir import read_json, write_json
 from calib_jax.scores.energy import Energy
 from calib_jax.scores.max_logit import MaxLogit
 from calib_jax.scores.max_similarity import MaxSimilarity
@@ -293,6 +294,9 @@ def test_another_pretrained_model_is_refused(again, tmp_path):
     weights["visual_projection.weight"] += 1
     safetensors.numpy.save_file(weights, folder / "model.safetensors")
     experiment.pretrained = str(folder)
+    with pytest.raises(WeightsError, match=r"model\.safetensors: got another content than SHA256"):
+        run(experiment, workdir)
+    (folder / "SHA256SUMS").unlink()
     with pytest.raises(ConfigError, match=r"1 field differs: pretrained_weights_crc32: \d+ -> \d+"):
         run(experiment, workdir)
 
@@ -331,7 +335,7 @@ def test_a_training_of_which_nothing_is_kept_may_be_another_one(again):
 def test_a_run_of_an_earlier_version_is_refused(again):
     experiment, workdir, _ = again
     path = workdir / "evaluations/seed_0/finetune.json"
-    path.write_text(json.dumps(json.loads(path.read_text())["record"]))
+    write_json(path, read_json(path)["record"])
     message = r"a run of an earlier version, which is left as it is\. Choose another --workdir"
     with pytest.raises(ConfigError, match=message):
         run(experiment, workdir)
@@ -343,7 +347,7 @@ def test_a_run_of_an_earlier_version_is_refused(again):
 
 def test_a_folder_of_another_kind_of_config_is_refused(again):
     experiment, workdir, _ = again
-    (workdir / "config.json").write_text(json.dumps({"()": "Theory"}))
+    write_json(workdir / "config.json", {"()": "Theory"})
     with pytest.raises(ConfigError, match=r"1 field differs: \(\): 'Theory' -> 'Experiment'"):
         run(experiment, workdir)
 

@@ -13,6 +13,7 @@ from calib_jax.methods.method import Method
 from calib_jax.objectives.contrastive import Contrastive
 from calib_jax.runs import study as study_module
 from calib_jax.runs.study import Study, run_study
+from calib_jax.runs.workdir import write_json
 
 pytestmark = pytest.mark.usefixtures("one_device", "no_figures")
 
@@ -111,7 +112,7 @@ def test_experiments_from_two_models_are_not_compared(finished, study):
     content = file.read_text()
     results = json.loads(content)
     results["config"]["pretrained_weights_crc32"] += 1
-    file.write_text(json.dumps(results))
+    write_json(file, results)
     study = copy.deepcopy(study)
     study.only = "bright"  # the other would be evaluated anew
     message = r"its experiments started from 2 different models, expected one. Choose another"
@@ -119,7 +120,7 @@ def test_experiments_from_two_models_are_not_compared(finished, study):
         with pytest.raises(ConfigError, match=message):
             run_study(study, path)
     finally:
-        file.write_text(content)
+        write_json(file, json.loads(content))
 
 
 @pytest.mark.parametrize(

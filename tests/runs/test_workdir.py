@@ -87,6 +87,9 @@ def test_a_damaged_file_of_the_run_is_named(tmp_path):
         read_json(path)
     write_json(path, {"a": [1]})
     assert read_json(path) == {"a": [1]}
+    path.write_text(path.read_text().replace("1", "2"))
+    with pytest.raises(DataError, match=r"carot\.json: got another content than SHA256SUMS"):
+        read_json(path)
 
 
 @pytest.mark.parametrize("name", ["metrics", "results"])
@@ -105,6 +108,27 @@ def test_a_damaged_config_is_refused(workdir, content):
         workdir.check(CONFIG)
 
 
+def test_a_config_that_was_edited_is_named(workdir):
+    workdir.claim(CONFIG)
+    workdir.config.write_text(workdir.config.read_text().replace("16", "17"))
+    with pytest.raises(ConfigError, match=r"config\.json: got another content than SHA256SUMS"):
+        workdir.check(CONFIG)
+    (workdir.path / "SHA256SUMS").unlink()
+    with pytest.raises(ConfigError, match=r"1 field differs: model\.width: 17 -> 16"):
+        workdir.check(CONFIG)
+
+
+@pytest.mark.parametrize("kept", ["checkpoints/seed_0/carot", "tuning/seed_0/carot.json"])
+def test_a_training_without_what_it_depends_on_is_refused(workdir, kept):
+    (workdir.path / kept).mkdir(parents=True)
+    (workdir.path / "trainings").mkdir()
+    message = rf"got .*{kept} without .*trainings/seed_0/carot\.json, .*Delete the former to have"
+    with pytest.raises(ConfigError, match=message):
+        workdir.check_trainings({("carot", 0): {"a": 1}})
+    write_json(workdir.training("carot", 0), {"a": 1})
+    workdir.check_trainings({("carot", 0): {"a": 1}})
+
+
 def test_a_folder_below_a_file_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     workdir = Workdir(tmp_path / "file" / "run")
@@ -119,7 +143,7 @@ def test_json_is_written_at_once_or_not_at_all(tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
-    assert [each.name for each in path.parent.iterdir()] == ["results.json"]
+    assert {each.name for each in path.parent.iterdir()} == {"results.json", "SHA256SUMS"}
 
 
 @pytest.mark.parametrize("make", ["folder", "deep", "list"])

@@ -75,9 +75,10 @@ class ImageSplit:
         """The number of examples."""
         return len(self._records)
 
+    @property
     def fingerprint(self) -> int:
         """As `RecordSplit.fingerprint`."""
-        return self._records.fingerprint()
+        return self._records.fingerprint
 
     def image(self, index: int) -> Pixels:
         """The pixels of an example, resized and cropped to the image size; read-only.

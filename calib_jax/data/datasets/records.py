@@ -1,10 +1,10 @@
 """Any prepared TFDS folder of labelled images, opened by name and read without TensorFlow."""
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import re
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,10 +16,9 @@ from jaxtyping import Int
 
 from calib_jax.core.errors import ConfigError, DataError, nearest
 from calib_jax.core.paths import expanded
+from calib_jax.data.fingerprints import fingerprint
 from calib_jax.data.images import Pixels, decode
 from calib_jax.data.official import command
-
-_END = 1 << 16  # bytes at either end of a file that tell it from another of its size
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -245,10 +244,11 @@ class RecordSplit:
         """The number of examples."""
         return len(self._rows)
 
+    @functools.cached_property
     def fingerprint(self) -> int:
-        """A CRC-32 that tells another content of the folder: of names, sizes, and ends of files."""
+        """What tells another content of the folder (`fingerprints.fingerprint`)."""
         bases = {part.strip().split("[")[0] for part in self.split.split.split("+")}
-        return _fingerprint(self._folder, bases)
+        return fingerprint(_files_of(self._folder, bases))
 
     def read(self, index: int) -> Record:
         """An example.
@@ -309,18 +309,15 @@ def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetB
     )
 
 
-def _fingerprint(folder: pathlib.Path, bases: set[str]) -> int:
-    checksum = 0
-    for path in sorted(folder.iterdir()):
-        is_record = any(f"-{base}." in path.name for base in bases)
-        if is_record or path.name == "features.json" or path.name.endswith(".labels.txt"):
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                content = file.read(_END)
-                file.seek(max(size - _END, 0))
-                content += file.read(_END)
-            checksum = zlib.crc32(f"{path.name} {size} ".encode() + content, checksum)
-    return checksum
+def _files_of(folder: pathlib.Path, bases: set[str]) -> list[pathlib.Path]:
+    """The records of these splits, and what says what they hold."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if any(f"-{base}." in path.name for base in bases)
+        or path.name == "features.json"
+        or path.name.endswith(".labels.txt")
+    ]
 
 
 def _is_prepared(features: pathlib.Path) -> bool:

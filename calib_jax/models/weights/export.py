@@ -9,6 +9,7 @@ from typing import Any
 
 import safetensors.numpy
 
+from calib_jax.core.manifests import recorded
 from calib_jax.core.types import Params
 from calib_jax.models.config import ClipConfig, ResNetConfig
 from calib_jax.models.weights import hugging_face, load, open_clip, openai, table
@@ -21,7 +22,7 @@ def write_model(
 
     A ViT is written in Hugging Face's layout (`transformers`' `CLIPModel.from_pretrained`
     loads it), a ResNet, which that does not have, in open_clip's. Each file appears whole or
-    not at all, the config last; other files of the folder stay.
+    not at all, the config last, then their checksums; other files of the folder stay.
 
     Args:
         folder: Made where it is not there.
@@ -43,13 +44,13 @@ def write_model(
         weights = load.HF_WEIGHTS[0]
         model, preprocessor = hugging_face.describe(config, bos=bos, eot=eot, pad=pad)
         descriptions = {load.HF_PREPROCESSOR: preprocessor, load.HF_CONFIG: model}
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(
-        folder / weights,
-        lambda path: safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"}),
-    )
-    for name, description in descriptions.items():
-        _write_json(folder / name, description)
+    with recorded(folder, (weights, *descriptions)):
+        _write_whole(
+            folder / weights,
+            lambda path: safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"}),
+        )
+        for name, description in descriptions.items():
+            _write_json(folder / name, description)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

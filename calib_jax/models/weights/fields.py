@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calib_jax.core import text_files
+from calib_jax.core import manifests, text_files
 from calib_jax.core.errors import WeightsError, nearest
 
 
@@ -47,11 +47,21 @@ class Fields:
             raise self.error(name, "a finite number above 0")
         return float(value)
 
-    def triple(self, name: str, default: tuple[float, float, float]) -> tuple[float, float, float]:
-        """Returns the numbers of red, green and blue; the default where there is no such field."""
+    def triple(
+        self, name: str, default: tuple[float, float, float], *, or_one: bool = False
+    ) -> tuple[float, float, float]:
+        """Returns the numbers of red, green and blue; the default where there is no such field.
+
+        Args:
+            name: Of the field.
+            default: What stands in for it.
+            or_one: Whether one number may stand for all three.
+        """
         value = self.get(name)
         if value is None:
             return default
+        if or_one and _is_number(value):
+            value = [value] * 3
         if not isinstance(value, list) or len(value) != 3 or not all(map(_is_number, value)):
             raise self.error(name, "three finite numbers")
         red, green, blue = map(float, value)
@@ -95,8 +105,9 @@ def read_fields(path: Path) -> Fields:
     """Returns the fields of a JSON file.
 
     Raises:
-        WeightsError: It is missing, or holds no JSON object.
+        WeightsError: It is missing, holds no JSON object, or differs from its checksum.
     """
+    manifests.check([path], error=WeightsError)
     try:
         values = text_files.parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

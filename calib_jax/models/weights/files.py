@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from calib_jax.core import manifests
 from calib_jax.core.errors import WeightsError
 from calib_jax.models.weights import pickled
 from calib_jax.models.weights.fields import read_fields
@@ -29,7 +30,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             read without running anything it holds (see `pickled`).
 
     Raises:
-        WeightsError: The file is missing, damaged, or of another format.
+        WeightsError: The file is missing, damaged, of another format, or differs from its checksum.
     """
     if not path.is_file():
         raise WeightsError(f"weights: got no file at {path}, expected one. Check the path.")
@@ -39,6 +40,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:
+    manifests.check([path], error=WeightsError)
     if path.suffix in PICKLED:
         return pickled.read_archive(path)
     if path.suffix != SAFETENSORS:

@@ -14,6 +14,7 @@ from typing import Any
 
 from calib_jax.core.errors import WeightsError
 from calib_jax.models.config import ClipConfig, TextConfig, VisionConfig
+from calib_jax.models.weights import preprocessing
 from calib_jax.models.weights.fields import Fields
 from calib_jax.models.weights.table import CONV, LINEAR, TensorRow, Tensors, linear, nested, norm
 
@@ -93,7 +94,7 @@ def config_of(model: Fields, preprocessor: Fields | None) -> tuple[ClipConfig, i
 
     Args:
         model: The content of `config.json`.
-        preprocessor: That of `preprocessor_config.json`; None gives CLIP's own mean and std.
+        preprocessor: What is said of the image processor; None gives CLIP's own mean and std.
 
     Raises:
         WeightsError: Another kind of model, or a field that this library cannot express.
@@ -133,11 +134,7 @@ def config_of(model: Fields, preprocessor: Fields | None) -> tuple[ClipConfig, i
         activation=activation,
     )
     if preprocessor is not None:
-        for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
-            preprocessor.one_of(name, [None, True])
-        preprocessor.one_of("resample", [None, 3])  # Pillow's number of bicubic
-        config.pixel_mean = preprocessor.triple("image_mean", config.pixel_mean)
-        config.pixel_std = preprocessor.triple("image_std", config.pixel_std)
+        preprocessing.take_hugging_face(preprocessor, config)
     return config, eot
 
 

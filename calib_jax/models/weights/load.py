@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calib_jax.core import hub
+from calib_jax.core import hub, manifests
 from calib_jax.core.errors import ConfigError, WeightsError
 from calib_jax.core.paths import expanded
 from calib_jax.core.types import Params
 from calib_jax.models.config import ClipConfig
 from calib_jax.models.weights import files, hugging_face, open_clip, openai, positions, table
-from calib_jax.models.weights.fields import read_fields
+from calib_jax.models.weights.fields import Fields, read_fields
 from calib_jax.models.weights.table import TensorRow, Tensors
 
 HF_CONFIG, HF_PREPROCESSOR = "config.json", "preprocessor_config.json"
+HF_PROCESSOR = "processor_config.json"  # since transformers 5, with the image processor inside
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 HF_WEIGHTS = (
     "model.safetensors",
@@ -71,12 +72,14 @@ def read_model(
         layout = _layout_of_file(path, tensors, activation)
     else:
         # What can be wrong with these small files is found before gigabytes are downloaded.
-        folder = hub.folder_of(source, field=field, patterns=("*.json", "*.txt"))
+        patterns = ("*.json", "*.txt", manifests.MANIFEST)
+        folder = hub.folder_of(source, field=field, patterns=patterns)
         layout = _layout_of_folder(folder)
         if not path.is_dir():
             folder = _download(source, layout.weights, field)
         file = _first_of(folder, layout.weights)
         tensors = files.read_tensors(file)
+        manifests.announce_absence(folder)
     config = layout.config
     if activation not in ("", config.activation):
         raise WeightsError(
@@ -144,12 +147,22 @@ def _layout_of_folder(folder: Path) -> _Layout:
 
 
 def _hugging_face(folder: Path) -> _Layout:
-    path, preprocessor = folder / HF_CONFIG, folder / HF_PREPROCESSOR
-    config, eot = hugging_face.config_of(
-        read_fields(path), read_fields(preprocessor) if preprocessor.is_file() else None
-    )
+    path = folder / HF_CONFIG
+    model = read_fields(path)
+    _validate(hugging_face.config_of(model, None)[0], path)  # before its sizes judge another file
+    config, eot = hugging_face.config_of(model, _preprocessor(folder))
     _validate(config, path)
     return _Layout(config, eot, hugging_face.rows, hugging_face.IGNORED, HF_WEIGHTS)
+
+
+def _preprocessor(folder: Path) -> Fields | None:
+    """What is said of the image processor; the joint file wins, as for `transformers`."""
+    joint, own = folder / HF_PROCESSOR, folder / HF_PREPROCESSOR
+    if joint.is_file():
+        fields = read_fields(joint)
+        if fields.get("image_processor") is not None:
+            return fields.inner("image_processor")
+    return read_fields(own) if own.is_file() else None
 
 
 def _open_clip(folder: Path) -> _Layout:
@@ -184,8 +197,10 @@ def _present(folder: Path, names: Sequence[str]) -> list[Path]:
 def _first_of(folder: Path, names: Sequence[str]) -> Path:
     present = _present(folder, names)
     if not present:
+        halves = sorted(path.name for path in folder.rglob("*.incomplete"))
+        half = f", but with a half-finished download ({halves[0]})" if halves else ""
         raise WeightsError(
-            f"weights: got {folder} without weights, expected {', '.join(names[:-1])} or "
+            f"weights: got {folder} without weights{half}, expected {', '.join(names[:-1])} or "
             f"{names[-1]}. Download the model again."
         )
     return present[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from calib_jax.models.config import ClipConfig, ResNetConfig, TextConfig, VisionConfig
+from calib_jax.models.weights import preprocessing
 from calib_jax.models.weights.fields import Fields
 
 _MODEL = ("embed_dim", "quick_gelu", "vision_cfg", "text_cfg")
@@ -120,11 +121,7 @@ def config_of(file: Fields) -> tuple[ClipConfig, int]:
         ),
         activation="quick_gelu" if quick_gelu else "gelu",
     )
-    pixels = file.inner("preprocess_cfg")
-    pixels.one_of("resize_mode", [None, "shortest"])
-    pixels.one_of("interpolation", [None, "bicubic"])
-    config.pixel_mean = pixels.triple("mean", config.pixel_mean)
-    config.pixel_std = pixels.triple("std", config.pixel_std)
+    preprocessing.take_open_clip(file.inner("preprocess_cfg"), config)
     is_unset = text.get("eos_id") in (None, _UNSET_EOS)
     return config, config.text.vocab_size - 1 if is_unset else text.integer("eos_id")
 

@@ -61,12 +61,16 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A view of a storage; sizes and strides in numbers, not bytes."""
+    """A view of a storage; sizes and strides in numbers, not bytes.
+
+    `is_negated` is torch's negative bit: the storage holds minus the numbers.
+    """
 
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    is_negated: bool = False
 
 
 class _StorageType(NamedTuple):
@@ -152,8 +156,12 @@ class _Unpickler(pickle.Unpickler):
             def __setstate__(self, state: Any) -> None:
                 self.state = state
 
-        def rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-            return _Tensor(storage, offset, tuple(shape), tuple(strides))
+        def rebuild_tensor(
+            storage: Any, offset: Any, shape: Any, strides: Any, *further: Any
+        ) -> _Tensor:
+            # requires_grad, the backward hooks and, where a tensor has any, its other properties.
+            is_negated = _is_negated(further[2] if len(further) > 2 else None)
+            return _Tensor(storage, offset, tuple(shape), tuple(strides), is_negated)
 
         def first(value: Any, *_: Any) -> Any:
             return value
@@ -180,6 +188,18 @@ class _Unpickler(pickle.Unpickler):
         if kind != "storage" or not isinstance(storage_type, _StorageType):
             raise ValueError(f"{kind!r} is no storage")
         return _Storage(str(key), storage_type.dtype, size)
+
+
+def _is_negated(properties: Any) -> bool:
+    """Whether torch's lazy negation is set; any other property but an unset one is refused."""
+    if not properties:
+        return False
+    if not isinstance(properties, Mapping):
+        raise _Refused(f"the tensor property {properties!r:.40}")
+    for name, value in properties.items():
+        if name != "neg" and value is not False:
+            raise _Refused(f"the tensor property {name!r:.40}")
+    return bool(properties.get("neg"))
 
 
 def _named_tensors(content: Any, path: Path) -> Iterator[tuple[str, _Tensor]]:
@@ -217,7 +237,7 @@ def _module_tensors(module: Any) -> Iterator[tuple[str, _Tensor]]:
 
 def _read(archive: zipfile.ZipFile, name: str, tensor: _Tensor) -> np.ndarray:
     """The numbers of a tensor, after checking that all of them are within its storage."""
-    storage, offset, shape, strides = tensor
+    storage, offset, shape, strides, is_negated = tensor
     integers = (storage.size, offset, *shape, *strides)
     if not isinstance(storage, _Storage) or any(type(x) is not int or x < 0 for x in integers):
         raise ValueError("a tensor of no size")
@@ -229,4 +249,5 @@ def _read(archive: zipfile.ZipFile, name: str, tensor: _Tensor) -> np.ndarray:
         raise ValueError(f"{name} is not {storage.size} numbers of {storage.dtype}")
     numbers = np.frombuffer(archive.read(name), storage.dtype)[offset:]
     steps = tuple(step * storage.dtype.itemsize for step in strides)
-    return np.lib.stride_tricks.as_strided(numbers, shape, steps, writeable=False)
+    values = np.lib.stride_tricks.as_strided(numbers, shape, steps, writeable=False)
+    return np.negative(values) if is_negated else values

@@ -132,14 +132,18 @@ class Torch:
         self.parameter = self.function("torch._utils", "_rebuild_parameter")
         self.kinds = {k: self.cls("torch", name) for k, name in STORAGES.items()}
 
-    def tensor(self, key, x, *, strides=None, offset=0, shape=None, size=None):
-        """A tensor in the storage `key`, whose numbers go into the archive."""
+    def tensor(self, key, x, *, strides=None, offset=0, shape=None, size=None, properties=None):
+        """A tensor in the storage `key`, whose numbers go into the archive.
+
+        `properties` is what torch adds for a lazily negated or conjugated tensor.
+        """
         size = x.size if size is None else size
         strides = tuple(s // x.itemsize for s in x.strides) if strides is None else strides
         shape = x.shape if shape is None else shape
         storage = Storage(self.kinds[x.dtype.name], key, size)
         hooks = collections.OrderedDict()
-        return Called(self.rebuild, storage, offset, shape, strides, False, hooks)
+        further = () if properties is None else (properties,)
+        return Called(self.rebuild, storage, offset, shape, strides, False, hooks, *further)
 
     def save(self, path, content, storages, *, byteorder=b"little"):
         stream = io.BytesIO()

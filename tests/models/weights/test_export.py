@@ -31,7 +31,9 @@ def test_the_files_of_a_vit_are_hugging_faces(golden_dir, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     export.write_model(tmp_path, source.config, source.params, bos=98, eot=99, pad=99)
     names = {"config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"}
-    assert {path.name for path in tmp_path.iterdir()} == names
+    assert {path.name for path in tmp_path.iterdir()} == names | {"SHA256SUMS"}
+    listed = (tmp_path / "SHA256SUMS").read_text().splitlines()
+    assert {line.split("  ")[1] for line in listed} == names - {"tokenizer.json"}
     golden, ours = (
         safetensors.numpy.load_file(path / "model.safetensors") for path in (folder, tmp_path)
     )
@@ -83,6 +85,7 @@ def test_the_files_of_a_resnet_are_open_clips(golden_dir, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {
         "open_clip_config.json",
         "open_clip_model.safetensors",
+        "SHA256SUMS",
     }
     golden = safetensors.numpy.load_file(path)
     ours = safetensors.numpy.load_file(tmp_path / "open_clip_model.safetensors")

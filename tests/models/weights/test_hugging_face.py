@@ -105,7 +105,7 @@ def test_there_are_no_resnets(resnet):
         hugging_face.rows(resnet[0])
 
 
-@pytest.mark.parametrize(("name", "value"), [("do_normalize", False), ("resample", 2)])
+@pytest.mark.parametrize(("name", "value"), [("do_center_crop", False), ("resample", 2)])
 def test_other_views_than_ours_are_refused(name, value):
     model, preprocessor = hugging_face.describe(presets.vit_b32(), bos=0, eot=49407, pad=0)
     preprocessor[name] = value

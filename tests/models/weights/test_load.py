@@ -20,8 +20,9 @@ IDS = {"bos": 1, "eot": 19, "pad": 0}
 
 @pytest.fixture
 def folder(tmp_path, odd_vit):
-    """An exported ViT in Hugging Face's layout."""
+    """A ViT in Hugging Face's layout, whose files a test may change: without checksums."""
     export.write_model(tmp_path / "model", *odd_vit, **IDS)
+    (tmp_path / "model" / "SHA256SUMS").unlink()
     return tmp_path / "model"
 
 
@@ -201,6 +202,36 @@ def test_folders_that_hold_no_clip(folder, tmp_path):
         read_model(str(folder))
 
 
+def test_a_half_finished_download_is_told(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / ".cache" / "huggingface" / "download").mkdir(parents=True)
+    (folder / ".cache/huggingface/download/model.safetensors.ab12.incomplete").write_bytes(b"1")
+    message = r"without weights, but with a half-finished download \(model\.safetensors\.ab12"
+    with pytest.raises(WeightsError, match=message):
+        read_model(str(folder))
+
+
+def test_a_pointer_of_git_lfs_in_place_of_weights(folder):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+    (folder / "model.safetensors").write_text(pointer)
+    with pytest.raises(WeightsError, match=r"model\.safetensors: got a pointer of Git LFS"):
+        read_model(str(folder))
+
+
+def test_whole_weights_come_before_shards(folder, assert_same):
+    """As in transformers: an index beside them, here of files that are not there, is not read."""
+    before = read_model(str(folder))
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"x": "absent"}}')
+    assert_same(read_model(str(folder)).params, before.params)
+
+
+def test_a_foreign_folder_is_announced_once(folder, caplog):
+    read_model(str(folder))
+    read_model(str(folder))
+    message = f"{folder} has no SHA256SUMS: its files are taken as they are"
+    assert [one for one in caplog.messages if "SHA256SUMS" in one] == [message]
+
+
 def test_an_activation_that_the_config_contradicts(folder):
     assert read_model(str(folder), activation="gelu").config.activation == "gelu"
     with pytest.raises(WeightsError, match="model.pretrained: got activation 'quick_gelu', expect"):
@@ -222,7 +253,7 @@ def test_of_a_hub_id_one_format_is_downloaded(folder, tmp_path, monkeypatch):
     model = read_model("org/name")
     assert model.folder == hub
     assert asked == [
-        ("org/name", ["*.json", "*.txt"]),
+        ("org/name", ["*.json", "*.txt", "SHA256SUMS"]),
         ("org/name", ["model*.safetensors"]),
     ]
     (folder / "model.safetensors").rename(folder / "unknown.safetensors")
@@ -243,7 +274,7 @@ def test_of_another_model_of_the_hub_no_weights_are_downloaded(tmp_path, monkeyp
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     with pytest.raises(WeightsError, match="model_type: got 'siglip', expected 'clip'"):
         read_model("google/siglip")
-    assert asked == ["*.json", "*.txt"]
+    assert asked == ["*.json", "*.txt", "SHA256SUMS"]
 
 
 def test_neither_file_nor_folder_nor_hub_id(tmp_path):

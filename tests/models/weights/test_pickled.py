@@ -54,6 +54,29 @@ def test_views_share_a_storage(torch, path):
     same(read_archive(torch.save(path, table, {"0": NUMBERS})), expected)
 
 
+def test_lazy_negation_is_done(torch, path):
+    """As torch 2.13 writes `torch._neg_view(x)` and a view of it; `torch.load` gives -x."""
+    table = {
+        "neg": torch.tensor("0", NUMBERS, properties={"neg": True}),
+        "transposed": torch.tensor("1", NUMBERS.T, properties={"neg": True}),
+        "parameter": torch.called(
+            torch.parameter, torch.tensor("2", NUMBERS, properties={"neg": True}), True, {}
+        ),
+        "plain": torch.tensor("3", NUMBERS, properties={}),
+        "unset": torch.tensor("4", NUMBERS, properties={"neg": False, "conj": False}),
+    }
+    found = read_archive(torch.save(path, table, {str(number): NUMBERS for number in range(5)}))
+    expected = {"neg": -NUMBERS, "transposed": -NUMBERS.T, "parameter": -NUMBERS}
+    same(found, expected | {"plain": NUMBERS, "unset": NUMBERS})
+
+
+@pytest.mark.parametrize("properties", [{"conj": True}, {"neg": 1, "other": 0}, ["neg"], 3])
+def test_other_lazy_properties_are_refused(torch, path, properties):
+    table = {"x": torch.tensor("0", NUMBERS, properties=properties)}
+    with pytest.raises(WeightsError, match=r"which asks for the tensor property .*, expected tens"):
+        read_archive(torch.save(path, table, {"0": NUMBERS}))
+
+
 def test_a_training_checkpoint_gives_its_table(torch, path):
     content = {
         "epoch": 3,
