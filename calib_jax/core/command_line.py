@@ -91,6 +91,11 @@ def parse(argv: Sequence[str], kinds: Collection[type]) -> tuple[Any, pathlib.Pa
         raise ConfigError("--config: missing. Give one, such as --config configs/quickstart.py.")
     if workdir.value is None:
         raise ConfigError("--workdir: missing. Give a folder, such as --workdir runs/quickstart.")
+    if not workdir.value.strip():
+        raise ConfigError(
+            f"--workdir: got {workdir.value!r}, expected a folder. Give one, such as --workdir "
+            "runs/quickstart."
+        )
     return _override(_load(config.value, kinds), overrides), expanded(
         workdir.value, field="--workdir"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import functools
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -60,12 +61,29 @@ class Root(Protocol):
 
 
 def check(config: Root) -> None:
-    """Raises a ConfigError for the first field of another type, or else out of range.
+    """Raises a ConfigError for the first field of another type, that is NaN, or out of range.
 
     Every command begins with it: types first, so that `validate` can rely on them.
     """
     check_types(config, type(config), "config")
+    check_numbers(to_dict(config), "config")
     config.validate()
+
+
+def check_numbers(stored: Any, where: str) -> None:
+    """Raises a ConfigError that names the first NaN of a stored config.
+
+    NaN is not equal to itself: no run with one could ever be resumed.
+    """
+    if isinstance(stored, (dict, list)):
+        pairs = stored.items() if isinstance(stored, dict) else enumerate(stored)
+        for key, item in pairs:
+            check_numbers(item, f"{where}.{key}" if isinstance(stored, dict) else f"{where}[{key}]")
+    elif isinstance(stored, float) and math.isnan(stored):
+        raise ConfigError(
+            f"{where}: got nan, expected a number: a config with it equals none, and its run could "
+            "not be resumed. Correct it."
+        )
 
 
 def check_types(value: Any, hint: Any, where: str) -> None:

@@ -26,7 +26,7 @@ from calib_jax.runs.rows import Rows
 from calib_jax.runs.splits import Splits
 from calib_jax.runs.texts import Texts, read_texts, with_class_names
 from calib_jax.runs.trainer import Trainer
-from calib_jax.runs.tuning import choose
+from calib_jax.runs.tuning import check_judges, choose
 from calib_jax.runs.workdir import Workdir, read_json, write_json
 
 # What no number of the results depends on.
@@ -54,8 +54,6 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         trainer = _opened(experiment, texts, workdir, mesh)
         config = _described(experiment, trainer.identities)
         write_json(workdir.config, config)
-        for name, row in experiment.weight_space.items():
-            row.check_held_out(f"weight_space.{name}", trainer.splits.evaluated)
         chosen, tuning = choose(trainer, trainer.features)
         rows = Rows(trainer, chosen)
         names = (*experiment.methods, *experiment.weight_space)
@@ -102,6 +100,7 @@ def _opened(experiment: Experiment, texts: Texts, workdir: Workdir, mesh: Mesh) 
         {(phase, seed): found[phase] for phase in found for seed in experiment.seeds}
     )
     features = Features(experiment, texts, splits, mesh)
+    check_judges(experiment, splits.evaluated)
     exporter = Exporter(texts.encoder, texts.tokenizer, experiment.finetune.class_names)
     return Trainer(experiment, texts, splits, features, exporter, identities, workdir, mesh)
 

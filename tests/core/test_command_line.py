@@ -25,6 +25,12 @@ def test_the_workdir_may_begin_at_home(monkeypatch, tmp_path):
         parse((*BASE[:3], "--workdir=~nobodyx/x"))
 
 
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_workdir_is_not_the_current_folder(value):
+    with pytest.raises(ConfigError, match=rf"^--workdir: got '{value}', expected a folder\. Give"):
+        parse((*BASE[:3], f"--workdir={value}"))
+
+
 def test_overrides_reach_nested_fields():
     experiment, workdir = parse(
         (
