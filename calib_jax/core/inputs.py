@@ -12,6 +12,8 @@ from calib_jax.core import errors
 # Of sums of probabilities that were made in float32, be it by a sloppy softmax.
 SUM_TOLERANCE = 1e-3
 
+MAX_BINS = 1_000_000
+
 
 def sum_tolerance(dtype: np.dtype) -> float:
     """How far from 1 a row of probabilities may sum: 0.001 and what the precision explains.
@@ -189,12 +191,13 @@ def check_binary(values: np.ndarray, *, name: str) -> None:
 
 
 def check_num_bins(num_bins: int) -> None:
-    """Raises a ConfigError unless there is at least one bin.
+    """Raises a ConfigError unless there is at least one bin, and no more than memory is for.
 
     Raises:
       ConfigError: naming the value.
     """
-    if num_bins < 1:
+    if not 1 <= num_bins <= MAX_BINS:
         raise errors.ConfigError(
-            f"num_bins: got {num_bins}, expected at least 1. The papers use 10 or 15."
+            f"num_bins: got {num_bins}, expected at least 1 and at most {MAX_BINS:,}. The papers "
+            "use 10 or 15."
         )

@@ -71,9 +71,10 @@ def check(config: Root) -> None:
 
 
 def check_numbers(stored: Any, where: str) -> None:
-    """Raises a ConfigError that names the first NaN of a stored config.
+    """Raises a ConfigError for the first number of a stored config that is none, or far too large.
 
-    NaN is not equal to itself: no run with one could ever be resumed.
+    NaN is not equal to itself: no run with one could ever be resumed. No array holds a whole number
+    of more than 64 bits.
     """
     if isinstance(stored, (dict, list)):
         pairs = stored.items() if isinstance(stored, dict) else enumerate(stored)
@@ -84,6 +85,8 @@ def check_numbers(stored: Any, where: str) -> None:
             f"{where}: got nan, expected a number: a config with it equals none, and its run could "
             "not be resumed. Correct it."
         )
+    elif isinstance(stored, int) and abs(stored) >= 2**63:
+        raise ConfigError(f"{where}: got {stored}, expected less than 2^63. Correct it.")
 
 
 def check_types(value: Any, hint: Any, where: str) -> None:

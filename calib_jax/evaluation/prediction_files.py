@@ -75,7 +75,7 @@ def located(files: Mapping[str, pathlib.Path]) -> Iterator[None]:
         yield
     except DataError as error:
         for place, path in files.items():
-            if re.match(rf"{re.escape(place)}(logits|probs|labels|num_bins): ", str(error)):
+            if re.match(rf"{re.escape(place)}(logits|probs|labels): ", str(error)):
                 raise DataError(f"{path}: {error}") from None
         raise
 

@@ -51,21 +51,6 @@ def top_label(
     return confidence, predicted == labels
 
 
-def check_num_examples(num_examples: int, *, num_bins: int) -> None:
-    """Raises a DataError unless there are at least as many examples as bins.
-
-    The errors below are defined with fewer, but then say more about the bins than the model.
-
-    Raises:
-      DataError: naming both numbers.
-    """
-    if num_examples < num_bins:
-        raise errors.DataError(
-            f"num_bins: got {num_bins} bins for {num_examples} examples, expected at most one bin "
-            "per example. Use fewer bins or a larger split."
-        )
-
-
 def error_of_sums(sums: BinSums, *, norm: Norm = "l1") -> Float[np.ndarray, "*r"]:
     """The `calibration_error` of every set of bins.
 

@@ -86,6 +86,16 @@ def choose(
     return chosen, record
 
 
+def described(record: Mapping[str, Any]) -> str:
+    """What was chosen where, for the report; empty where nothing was tuned.
+
+    Args:
+        record: Of `choose`.
+    """
+    metrics = sorted({one["metric"] for one in record.values()})
+    return f"the validation split ({', '.join(record)}, by {', '.join(metrics)})" * bool(record)
+
+
 def _score(
     trainer: Trainer, features: Features, *, phase: str, method: Method, seed: int
 ) -> dict[str, float]:

@@ -29,7 +29,7 @@ class Training:
     """How long and in what portions.
 
     Attributes:
-        num_steps: Updates in all.
+        num_steps: Updates in all; 0 where nothing is trained.
         batch_size: Over all devices and processes; the contrastive terms see the whole of it.
         log_every: Steps between two rows of `metrics.jsonl`.
         checkpoint_every: Steps between two checkpoints; there is one after the last step anyhow.
@@ -43,10 +43,10 @@ class Training:
     def validate(self, mesh: Mesh, *, field: str) -> None:
         """Raises a ConfigError for counts out of range or a batch that the devices cannot share."""
         for name, low in (("num_steps", 0), ("log_every", 1), ("checkpoint_every", 1)):
-            if getattr(self, name) < low:
+            if not low <= getattr(self, name) < 2**31:  # the step is an int32
                 raise ConfigError(
-                    f"{field}.{name}: got {getattr(self, name)}, expected at least {low}. "
-                    "Correct it."
+                    f"{field}.{name}: got {getattr(self, name)}, expected at least {low} and less "
+                    "than 2^31. Correct it."
                 )
         check_batch_size(self.batch_size, mesh, field=f"{field}.batch_size")
 

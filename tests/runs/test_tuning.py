@@ -15,7 +15,7 @@ from calib_jax.runs.experiment import Tuning
 from calib_jax.runs.features import Features
 from calib_jax.runs.run import run
 from calib_jax.runs.trainer import Trainer
-from calib_jax.runs.tuning import check_judges, choose
+from calib_jax.runs.tuning import check_judges, choose, described
 from calib_jax.runs.workdir import Workdir
 from calib_jax.training.loop import Fitted
 
@@ -217,3 +217,9 @@ def test_a_metric_that_nobody_knows_is_found_first(tiny_experiment, tmp_path):
     with pytest.raises(ConfigError, match=message):
         run(tiny_experiment(tuning=tuning), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_report_says_what_was_tuned_where():
+    assert described({}) == ""
+    record = {"flyp": {"metric": "nll"}, "carot": {"metric": "nll"}}
+    assert described(record) == "the validation split (flyp, carot, by nll)"
