@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from calib_jax.calibrators.checks import check_settings
@@ -173,7 +172,10 @@ def _read(
     splits: dict[str, Labelled] = {}
     for name, pair in ({id_name: reported} | held_out | dict(shifts)).items():
         with _located(_place(name, id_name)):
-            scores, labels = _as_array(pair[0], name=kind), _as_array(pair[1], name="labels")
+            scores, labels = (
+                inputs.as_array(pair[0], name=kind),
+                inputs.as_array(pair[1], name="labels"),
+            )
             inputs.check_shapes(scores, labels, name=kind)
             inputs.check_labels(labels, num_classes=scores.shape[1])
             expected = splits[id_name].scores.shape[1] if splits else scores.shape[1]
@@ -196,7 +198,10 @@ def _with_zero_shot(
             raise ConfigError(
                 f"zero_shot: there is no split {name!r}.{nearest(name, splits)} Correct the name."
             )
-        array, expected = _as_array(values, name=f"zero_shot.{name}"), splits[name].scores.shape
+        array, expected = (
+            inputs.as_array(values, name=f"zero_shot.{name}"),
+            splits[name].scores.shape,
+        )
         inputs.check_unlabelled(array, name=f"zero_shot.{name}")
         if array.shape != expected:
             raise DataError(
@@ -215,24 +220,6 @@ def _calibrators(
         return {TEMPERATURE: TemperatureScaling()} if VALIDATION in splits else {}
     check_needs(calibrators, splits)
     return calibrators
-
-
-def _as_array(values: npt.ArrayLike, *, name: str) -> np.ndarray:
-    if np.ma.is_masked(values):
-        raise DataError(
-            f"{name}: got masked entries, expected a number in each. Drop the masked examples."
-        )
-    try:
-        return np.asarray(values)
-    except ValueError:
-        raise DataError(
-            f"{name}: got rows of different lengths, expected an array. Pass rows of one length."
-        ) from None
-    except (TypeError, RuntimeError) as error:  # torch's: bfloat16, on a GPU, with a gradient
-        raise DataError(
-            f"{name}: got {type(values).__name__} that NumPy cannot read ({error}), expected an "
-            "array. Of a torch tensor pass tensor.detach().float().cpu()."
-        ) from None
 
 
 def _names(class_names: Sequence[str] | None, *, num_classes: int) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ class ReliabilityBins:
     edges: Float[np.ndarray, " m+1"]
 
 
+@inputs.takes_lists
 def top_label(
     probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
@@ -68,6 +69,7 @@ def error_of_sums(sums: BinSums, *, norm: Norm = "l1") -> Float[np.ndarray, "*r"
     return np.asarray(np.sqrt((gap * mean_gap).sum(axis=-1) / num_examples))
 
 
+@inputs.takes_lists
 def calibration_error(
     confidence: Float[np.ndarray, " n"],
     correct: Bool[np.ndarray, " n"],
@@ -91,6 +93,7 @@ def calibration_error(
     return float(error_of_sums(sums, norm=norm))
 
 
+@inputs.takes_lists
 def reliability_bins(
     confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], *, num_bins: int
 ) -> ReliabilityBins:
@@ -110,6 +113,7 @@ def reliability_bins(
     )
 
 
+@inputs.takes_lists
 def expected_calibration_error(
     probs: Float[np.ndarray, "n c"],
     labels: Int[np.ndarray, " n"],
@@ -126,6 +130,7 @@ def expected_calibration_error(
     return calibration_error(*top_label(probs, labels), num_bins=num_bins, norm=norm)
 
 
+@inputs.takes_lists
 def maximum_calibration_error(
     probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], *, num_bins: int = 15
 ) -> float:
@@ -140,6 +145,7 @@ def maximum_calibration_error(
     return calibration_error(*top_label(probs, labels), num_bins=num_bins, norm="max")
 
 
+@inputs.takes_lists
 def adaptive_calibration_error(
     probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], *, num_bins: int = 15
 ) -> float:
@@ -164,6 +170,7 @@ def debiased_error_of_sums(sums: BinSums) -> Float[np.ndarray, "*r"]:
     return np.asarray(np.sqrt(np.maximum(mean, 0)))
 
 
+@inputs.takes_lists
 def debiased_calibration_error(
     confidence: Float[np.ndarray, " n"],
     correct: Bool[np.ndarray, " n"],
@@ -230,6 +237,7 @@ def brier_parts_of_sums(sums: BinSums) -> BrierParts:
     )
 
 
+@inputs.takes_lists
 def brier_decomposition(
     confidence: Float[np.ndarray, " n"],
     correct: Bool[np.ndarray, " n"],
@@ -253,6 +261,7 @@ def brier_decomposition(
     return BrierDecomposition(reliability, resolution, uncertainty, residual)
 
 
+@inputs.takes_lists
 def batch_averaged_calibration_error(
     confidence: Float[np.ndarray, " n"],
     correct: Bool[np.ndarray, " n"],
@@ -282,6 +291,7 @@ def batch_averaged_calibration_error(
     return float(np.abs(np.bincount(bins, weights=confidence - correct)).sum() / len(confidence))
 
 
+@inputs.takes_lists
 def classwise_calibration_error(
     probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], *, num_bins: int = 15
 ) -> float:
