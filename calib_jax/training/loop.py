@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -10,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from calib_jax.core.errors import ConfigError
+from calib_jax.core.errors import ConfigError, DataError, TrainingError
 from calib_jax.core.sharding import check_batch_size, to_devices
 from calib_jax.core.types import Batch, Params
 from calib_jax.methods.method import Method
@@ -18,7 +19,7 @@ from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
 from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.checkpoints import Checkpoints
-from calib_jax.training.logbook import Logbook, summary
+from calib_jax.training.logbook import ADVICE, Logbook, summary
 from calib_jax.training.start import held_start, starting_state
 from calib_jax.training.state import TrainState
 from calib_jax.training.step import Metrics, make_train_step
@@ -175,8 +176,23 @@ def _train(
                 row["examples_per_second"] = len(pending) * training.batch_size / elapsed
                 bar.update(len(pending))
                 bar.set_postfix(loss=f"{row['loss']:.4f}")
-                logbook.write({**row, **probe(state.params)})
+                logbook.write({**row, **_looked_at(probe, state.params, step, logbook.name)})
                 pending, since = [], time.monotonic()
             if is_due:
                 checkpoints.save(step, state, batches.get_state())
     return state
+
+
+def _looked_at(
+    probe: Callable[[Params], Mapping[str, float]], params: Params, step: int, name: str
+) -> Mapping[str, float]:
+    """What the probe says; a TrainingError where weights are finite and their logits are not."""
+    try:
+        return probe(params)
+    except DataError as error:
+        what = str(error).partition(", expected")[0]
+        if not re.search(r": got (nan|-?inf) at ", what):
+            raise
+        raise TrainingError(
+            f"{name}: on the validation split, {what} after step {step}. {ADVICE}"
+        ) from error
