@@ -3,15 +3,17 @@
 DATA: `cifar10` (with CIFAR-10.1 and CIFAR-10-C), `imagenet` (with its five shifts), `imagenet_c`,
 `imagenet_real`, or any prepared TFDS data set: `NAME` (its split `test`) or `NAME:SPLIT`. Or a list
 of these: `imagenet+imagenet_r+objectnet` or `pacs:photo+pacs:sketch` tests on the first and on the
-others as shifts of its classes, and on nothing else. MODEL: a hub id, or a folder of ours or in the
-Hugging Face layout; where an exported classifier lies in it, that is tested beside the zero-shot
-head.
+others as shifts of its classes, and on nothing else; `cifar10+` is CIFAR-10 alone. MODEL: a hub id,
+or a folder of ours or in the Hugging Face layout; where an exported classifier lies in it, that is
+tested beside the zero-shot head.
 """
 
 import pathlib
+import sys
 
 from calib_jax.classifiers.exported import ExportedHead
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, read_head
+from calib_jax.core.printing import say
 from calib_jax.data.datasets import cifar10, cifar10_1, cifar10_c, imagenet
 from calib_jax.data.datasets.records import Split
 from calib_jax.evaluation.evaluate import Evaluation
@@ -48,7 +50,7 @@ def splits(name: str) -> dict[str, Split]:
 def data(text: str) -> tuple[Evaluation, tuple[str, ...]]:
     """What is tested on, and the class names; none: the data set's own."""
     first, *others = text.split("+")
-    names = (first, *others) if others else ALONE.get(first, (first,))
+    names = (first, *filter(None, others)) if others else ALONE.get(first, (first,))
     found = {key: split for name in names for key, split in splits(name).items()}
     (id_name, id_split), *shifts = found.items()
     evaluation = Evaluation(
@@ -69,6 +71,12 @@ def data(text: str) -> tuple[Evaluation, tuple[str, ...]]:
 def get_config(variant: str = "cifar10") -> Experiment:
     name, _, model = variant.partition(",")
     evaluation, class_names = data(name)
+    if name in ALONE:
+        say(
+            f"calib_jax: {name} is tested with {', '.join(ALONE[name][1:])}, "
+            f"{len(evaluation.shifts)} shifts in all; evaluate.py:{name}+ leaves them out",
+            file=sys.stderr,
+        )
     methods = {"zero_shot": zero_shot()}
     classifier = pathlib.Path(model) / CLASSIFIER_FILE
     if model and classifier.is_file():

@@ -163,7 +163,7 @@ def test_options_that_the_text_names_are_fields(page, root_configs):
         found = 0
         for config in root_configs:
             try:
-                command_line._check_path(config, option)
+                command_line._held(config, option)
                 found += 1
             except ConfigError:
                 continue

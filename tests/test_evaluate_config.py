@@ -19,6 +19,7 @@ CONFIG = pathlib.Path(__file__).resolve().parents[1] / "configs" / "evaluate.py"
     ("variant", "num_shifts", "num_classes"),
     [
         ("cifar10", 76, 10),
+        ("cifar10+", 0, 10),
         ("imagenet", 5, 1000),
         ("imagenet_c", 75, 1000),
         ("imagenet_real", 0, 1000),
@@ -35,6 +36,18 @@ def test_every_variant_validates(variant, num_shifts, num_classes):
     assert len(experiment.finetune.class_names) == num_classes
     assert list(experiment.methods) == ["zero_shot"]
     assert experiment.pretrained == (variant.partition(",")[2] or "openai/clip-vit-base-patch16")
+
+
+def test_what_a_name_stands_for_is_said_and_how_to_leave_it_out(capsys):
+    make = runpy.run_path(str(CONFIG))["get_config"]
+    make("cifar10,a/model")
+    assert capsys.readouterr().err == (
+        "calib_jax: cifar10 is tested with cifar10.1, cifar10_c, 76 shifts in all; "
+        "evaluate.py:cifar10+ leaves them out\n"
+    )
+    make("cifar10+")
+    make("pets")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_list_is_the_first_data_set_and_the_others_as_its_shifts():

@@ -20,6 +20,15 @@ def test_the_suite_for_predictions_is_there():
         _ = calib_jax.evaluate
 
 
+def test_dir_has_the_public_names_and_no_others():
+    program = "import calib_jax; print(*dir(calib_jax))"
+    found = subprocess.run(
+        [sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True
+    )
+    assert found.stdout.split() == ["__version__", "core", "evaluate_predictions"]
+    assert set(calib_jax.__all__) <= set(dir(calib_jax))
+
+
 def test_importing_the_package_is_light_and_the_suite_reads_no_data_sets():
     program = (
         "import sys, calib_jax; assert not {'numpy', 'jax'} & set(sys.modules);"

@@ -27,7 +27,10 @@ class FittedCalibrator(Protocol):
 
 @runtime_checkable
 class Calibrator(Protocol):
-    """Settings of a post-hoc calibrator."""
+    """Settings of a post-hoc calibrator.
+
+    One with a method `validate` is asked before any training (`checks.check_settings`).
+    """
 
     def fit(
         self, logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from calib_jax.core import inputs
 from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.core.settings import Root
 
 _MAX_NAMED = 5
 
@@ -25,6 +28,35 @@ def check_fitted(logits: np.ndarray, num_classes: int) -> None:
             f"logits: got {logits.shape[1]} classes, expected {num_classes} as in the fit. "
             "Calibrate first, then restrict the classes."
         )
+
+
+def check_settings(calibrators: Mapping[str, Any], *, where: str) -> None:
+    """Raises a ConfigError for a setting that would be refused at the fit, before a training is.
+
+    Args:
+        calibrators: By name; those with a `validate` say what is wrong with themselves.
+        where: The field that holds them.
+
+    Raises:
+        ConfigError: Naming the calibrator and the setting.
+    """
+    for name, calibrator in calibrators.items():
+        if not isinstance(calibrator, Root):
+            continue
+        try:
+            calibrator.validate()
+        except ConfigError as error:
+            raise ConfigError(f"{where}.{name}.{error}".lstrip(".")) from None
+
+
+def check_count(value: int, *, name: str) -> None:
+    """Raises a ConfigError unless the setting is at least 1.
+
+    Raises:
+        ConfigError: Naming the setting.
+    """
+    if value < 1:
+        raise ConfigError(f"{name}: got {value}, expected at least 1. Correct it.")
 
 
 def check_positive(value: float | int, *, name: str) -> None:
@@ -51,11 +83,8 @@ def check_bins_can_be_filled(num_bins: int, num_examples: int) -> None:
     """Raises an error unless every one of the bins can hold an example.
 
     Raises:
-        ConfigError: Fewer than one bin.
         DataError: More bins than examples.
     """
-    if num_bins < 1:
-        raise ConfigError(f"num_bins: got {num_bins}, expected at least 1. Set 15.")
     if num_examples < num_bins:
         raise DataError(
             f"logits: got {num_examples} examples, expected at least num_bins={num_bins}. "

@@ -49,6 +49,11 @@ class Adaptive:
     penalty: float = 0.0
     free_ranks: int = 0
 
+    def validate(self) -> None:
+        """Raises a ConfigError for a negative penalty or number of ranks."""
+        checks.check_not_negative(self.penalty, name="penalty")
+        checks.check_not_negative(self.free_ranks, name="free_ranks")
+
     def scores(
         self, probs: Float[np.ndarray, "n c"], rng: np.random.Generator
     ) -> Float[np.ndarray, "n c"]:
@@ -61,8 +66,7 @@ class Adaptive:
         Raises:
             ConfigError: A negative penalty or number of ranks.
         """
-        checks.check_not_negative(self.penalty, name="penalty")
-        checks.check_not_negative(self.free_ranks, name="free_ranks")
+        self.validate()
         order = np.argsort(-probs, axis=1, kind="stable")
         ranked = np.take_along_axis(probs, order, axis=1)
         share = rng.random((len(probs), 1)) if self.randomized else 1.0
@@ -116,6 +120,16 @@ class SplitConformal:
     score: Nonconformity = dataclasses.field(default_factory=LeastAmbiguous)
     seed: int = 0
 
+    def validate(self) -> None:
+        """Raises a ConfigError for an alpha outside (0, 1), a negative seed, or a wrong score."""
+        if not 0 < self.alpha < 1:
+            raise ConfigError(
+                f"alpha: got {self.alpha}, expected a share in (0, 1). Set 0.1 for sets that hold "
+                "90 % of the labels."
+            )
+        checks.check_not_negative(self.seed, name="seed")
+        checks.check_settings({"score": self.score}, where="")
+
     def fit(
         self, logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]
     ) -> PredictionSets:
@@ -128,11 +142,7 @@ class SplitConformal:
             DataError: As `core.inputs.check_matrix`, and for fewer than `(1 - alpha) / alpha`
                 examples.
         """
-        if not 0 < self.alpha < 1:
-            raise ConfigError(
-                f"alpha: got {self.alpha}, expected a share in (0, 1). Set 0.1 for sets that hold "
-                "90 % of the labels."
-            )
+        self.validate()
         inputs.check_matrix(logits, labels, name="logits")
         num_examples = len(labels)
         # Rounded: 10 * (1 - 0.1) must not become a little more than 9.

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from calib_jax.calibrators import checks
 from calib_jax.core import inputs, numerics
-from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.core.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,11 @@ class DistanceAwareCalibration:
     num_neighbors: int = 5
     base_distance: float = 0.05
 
+    def validate(self) -> None:
+        """Raises a ConfigError for no neighbours, or a distance below 0 or infinite."""
+        checks.check_count(self.num_neighbors, name="num_neighbors")
+        checks.check_not_negative(self.base_distance, name="base_distance")
+
     def of_texts(
         self,
         *,
@@ -72,11 +77,7 @@ class DistanceAwareCalibration:
             DataError: Embeddings that are empty or not finite, or fewer base classes than
                 neighbours.
         """
-        if self.num_neighbors < 1:
-            raise ConfigError(
-                f"num_neighbors: got {self.num_neighbors}, expected at least 1. Set 5."
-            )
-        checks.check_not_negative(self.base_distance, name="base_distance")
+        self.validate()
         if len(tuned_base) < self.num_neighbors:
             raise DataError(
                 f"tuned_base: got {len(tuned_base)} classes, expected at least "

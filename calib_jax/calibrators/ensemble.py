@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from calib_jax.calibrators.temperature import Temperature, TemperatureScaling
 from calib_jax.core import inputs, numerics
+from calib_jax.core.errors import ConfigError
 
 _FLOOR = 1e-9  # of a weight: predictions stay, and no label has probability 0
 
@@ -45,6 +46,13 @@ class EnsembleTemperatureScaling:
 
     temperature: TemperatureScaling = dataclasses.field(default_factory=TemperatureScaling)
 
+    def validate(self) -> None:
+        """Raises a ConfigError for a bound of the temperature, as `TemperatureScaling` does."""
+        try:
+            self.temperature.validate()
+        except ConfigError as error:
+            raise ConfigError(f"temperature.{error}") from None
+
     def fit(
         self, logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]
     ) -> TemperatureEnsemble:
@@ -57,6 +65,7 @@ class EnsembleTemperatureScaling:
             ConfigError: As `TemperatureScaling.fit`.
             DataError: As `core.inputs.check_matrix`.
         """
+        self.validate()
         temperature = self.temperature.fit(logits, labels).temperature
         parts = np.stack(
             [

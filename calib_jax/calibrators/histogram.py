@@ -80,6 +80,10 @@ class TopLabelBinning:
 
     num_bins: int = 15
 
+    def validate(self) -> None:
+        """Raises a ConfigError for fewer than one bin."""
+        checks.check_count(self.num_bins, name="num_bins")
+
     def fit(
         self, logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]
     ) -> TopLabelHistogram:
@@ -89,6 +93,7 @@ class TopLabelBinning:
             ConfigError: Fewer than one bin.
             DataError: As `core.inputs.check_matrix`, and for fewer examples than bins.
         """
+        self.validate()
         inputs.check_matrix(logits, labels, name="logits")
         checks.check_bins_can_be_filled(self.num_bins, len(logits))
         confidence = 1 / numerics.sum_exp_from_max(logits)
@@ -106,6 +111,10 @@ class OneVsRestBinning:
 
     num_bins: int = 15
 
+    def validate(self) -> None:
+        """Raises a ConfigError for fewer than one bin."""
+        checks.check_count(self.num_bins, name="num_bins")
+
     def fit(
         self, logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]
     ) -> OneVsRestHistogram:
@@ -117,6 +126,7 @@ class OneVsRestBinning:
             ConfigError: Fewer than one bin.
             DataError: As `core.inputs.check_matrix`, and for fewer examples than bins.
         """
+        self.validate()
         inputs.check_matrix(logits, labels, name="logits")
         checks.check_bins_can_be_filled(self.num_bins, len(logits))
         histograms = [

@@ -63,6 +63,11 @@ class VectorScaling:
     intercept: float = 1e-3
     max_iterations: int = 1000
 
+    def validate(self) -> None:
+        """Raises a ConfigError for a strength below 0 or infinite, or no iteration."""
+        checks.check_not_negative(self.intercept, name="intercept")
+        checks.check_count(self.max_iterations, name="max_iterations")
+
     def fit(self, logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> AffineMap:
         """The minimum of `NLL + intercept mean_k b_k^2`, convex.
 
@@ -70,9 +75,10 @@ class VectorScaling:
         about one pass over the logits, in blocks of rows.
 
         Raises:
-            ConfigError: A negative or infinite strength.
+            ConfigError: A negative or infinite strength, or no iteration.
             DataError: As `core.inputs.check_matrix`.
         """
+        self.validate()
         inputs.check_matrix(logits, labels, name="logits")
         penalty = _odir(0.0, self.intercept)
         identity = np.ones(logits.shape[1])
@@ -101,6 +107,12 @@ class MatrixScaling:
     intercept: float = 1e-3
     max_iterations: int = 1000
 
+    def validate(self) -> None:
+        """Raises a ConfigError for a strength below 0 or infinite, or no iteration."""
+        checks.check_not_negative(self.off_diagonal, name="off_diagonal")
+        checks.check_not_negative(self.intercept, name="intercept")
+        checks.check_count(self.max_iterations, name="max_iterations")
+
     def fit(self, logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> AffineMap:
         """The minimum of `NLL + ODIR`, convex; normalised as in the code of Kull et al.
 
@@ -108,9 +120,10 @@ class MatrixScaling:
         the split.
 
         Raises:
-            ConfigError: A negative or infinite strength.
+            ConfigError: A negative or infinite strength, or no iteration.
             DataError: As `core.inputs.check_matrix`.
         """
+        self.validate()
         inputs.check_matrix(logits, labels, name="logits")
         penalty = _odir(self.off_diagonal, self.intercept)
         identity = np.eye(logits.shape[1])
@@ -129,7 +142,7 @@ class DirichletScaling(MatrixScaling):
         """The minimum of `NLL + ODIR` over maps of `log softmax(l)`; as `MatrixScaling.fit`.
 
         Raises:
-            ConfigError: A negative or infinite strength.
+            ConfigError: A negative or infinite strength, or no iteration.
             DataError: As `core.inputs.check_matrix`.
         """
         inputs.check_matrix(logits, labels, name="logits")
@@ -139,8 +152,6 @@ class DirichletScaling(MatrixScaling):
 
 def _odir(off_diagonal: float, intercept: float) -> _Penalty:
     """Off-diagonal and intercept regularisation: its value and its gradients."""
-    checks.check_not_negative(off_diagonal, name="off_diagonal")
-    checks.check_not_negative(intercept, name="intercept")
 
     def penalty(weight: np.ndarray, bias: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         num_classes = len(bias)

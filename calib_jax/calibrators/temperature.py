@@ -46,6 +46,15 @@ class TemperatureScaling:
     lowest: float = 1e-3
     highest: float = 1e3
 
+    def validate(self) -> None:
+        """Raises a ConfigError for bounds that are not `0 < lowest <= highest < inf`."""
+        checks.check_positive(self.lowest, name="lowest")
+        if not self.lowest <= self.highest < math.inf:
+            raise ConfigError(
+                f"highest: got {self.highest}, expected a finite number >= lowest={self.lowest}. "
+                "Correct it."
+            )
+
     def fit(self, logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> Temperature:
         """The minimum of `mean_i -log softmax(l_i / T)_{y_i}` over `[lowest, highest]`.
 
@@ -57,12 +66,7 @@ class TemperatureScaling:
             ConfigError: Bounds that are not `0 < lowest <= highest < inf`.
             DataError: As `core.inputs.check_matrix`.
         """
-        checks.check_positive(self.lowest, name="lowest")
-        if not self.lowest <= self.highest < math.inf:
-            raise ConfigError(
-                f"highest: got {self.highest}, expected a finite number >= lowest={self.lowest}. "
-                "Correct it."
-            )
+        self.validate()
         inputs.check_matrix(logits, labels, name="logits")
         bounds = (1 / self.highest, 1 / self.lowest)
         return Temperature(temperature=1 / _best_scale(logits, labels, bounds))

@@ -8,6 +8,7 @@ import pathlib
 import re
 import runpy
 import sys
+import typing
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -36,7 +37,10 @@ class _WordsParser(tuple_parser.TupleParser):  # as a TupleParser, it gets a rep
         if isinstance(words, tuple | list) and all(isinstance(word, str) for word in words):
             return tuple(words)
         words = [word.strip() for word in argument.split(",") if word.strip()]
-        if "," in argument and not all(map(_is_whole, words)):
+        places = ["{}" in word for word in words]
+        if argument.count("{}") == 1 and not all(places):  # one template, whose comma is its own
+            return (argument.strip(),)
+        if "," in argument and not (all(map(_is_whole, words)) and all(places) == any(places)):
             raise ValueError(
                 "a comma cuts a word, or quotes are around some words only. Quote each word, and "
                 "all of them for the shell, as in \"'a','b,c'\""
@@ -91,6 +95,11 @@ def parse(argv: Sequence[str], kinds: Collection[type]) -> tuple[Any, pathlib.Pa
         raise ConfigError("--config: missing. Give one, such as --config configs/quickstart.py.")
     if workdir.value is None:
         raise ConfigError("--workdir: missing. Give a folder, such as --workdir runs/quickstart.")
+    if not workdir.value.strip():
+        raise ConfigError(
+            f"--workdir: got {workdir.value!r}, expected a folder. Give one, such as --workdir "
+            "runs/quickstart."
+        )
     return _override(_load(config.value, kinds), overrides), expanded(
         workdir.value, field="--workdir"
     )
@@ -130,8 +139,10 @@ def _load(value: str, kinds: Collection[type]) -> Any:
 
 def _override(experiment: Any, overrides: Sequence[str]) -> Any:
     """The config with the fields that `--config.a.b=value` names set, in place."""
-    for match in filter(None, map(_OVERRIDE.match, overrides)):
-        _check_path(experiment, match[1])
+    for text in overrides:
+        if match := _OVERRIDE.match(text):
+            held = _held(experiment, match[1])
+            _check_single(held, match[1], text.partition("=")[2])
     values = flags.FlagValues()
     argv = ["calib_jax", *overrides]
     try:
@@ -141,21 +152,77 @@ def _override(experiment: Any, overrides: Sequence[str]) -> Any:
         values(argv)
     except (flags.Error, ValueError, TypeError) as error:
         reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+        unsupported = re.search(r"of field (\S+) is not supported for overriding", reason)
+        if unsupported:
+            raise ConfigError(
+                f"--{unsupported[1]}: no value of its type can be set from the command line. "
+                "Change it in the config file."
+            ) from None
+        reason = re.sub(r"\('(Non-boolean argument to boolean flag)', '(.*)'\)", r"\1", reason)
         raise ConfigError(f"command line: {reason.rstrip('.')}. Correct the value.") from error
     return config.value
 
 
-def _check_path(config: Any, path: str) -> None:
-    """Raises a ConfigError where `a.b.c` names no field, with the nearest one that exists."""
-    holder, walked = config, "config"
+def _held(config: Any, path: str) -> Any:
+    """What the config has at `a.b.c`.
+
+    Raises:
+        ConfigError: It has no such field; with the nearest one that exists.
+    """
+    holder, walked, kind = config, "config", ""
     for name in path.split("."):
         known = _fields(holder)
         if name not in known:
-            raise ConfigError(
-                f"--config.{path}: {walked} has no field {name!r}.{nearest(name, known)} "
-                f"It has: {', '.join(known) or 'none'}."
-            )
+            raise ConfigError(f"--config.{path}: {_missing(holder, walked, name, kind)}")
+        kind = _kind(holder, name)
         holder, walked = known[name], f"{walked}.{name}"
+    return holder
+
+
+def _kind(holder: Any, name: str) -> str:
+    """The class that a field takes, where it takes one beside None."""
+    if isinstance(holder, Mapping):
+        return ""
+    options = typing.get_args(typing.get_type_hints(type(holder))[name])
+    return next((one.__name__ for one in options if isinstance(one, type)), "")
+
+
+def _missing(holder: Any, walked: str, name: str, kind: str) -> str:
+    """Why there is no field of this name, and what to do."""
+    if holder is None:
+        field = walked.rpartition(".")[2]
+        return (
+            f"{walked} is not set (None), so that it has no field {name!r}. Set it in the config "
+            f"file first, as in {field}={kind}(...)."
+        )
+    if isinstance(holder, tuple):
+        return (
+            f"{walked} is a tuple of {len(holder)}, whose items have no place on the command line. "
+            "Change it in the config file."
+        )
+    known = _fields(holder)
+    if not known:
+        return f"{walked} is a value, {holder!r}, and has no fields. Set it as a whole."
+    listed = ", ".join(known)
+    return f"{walked} has no field {name!r}.{nearest(name, known)} It has: {listed}."
+
+
+def _check_single(held: Any, path: str, value: str) -> None:
+    """Raises a ConfigError where what is to be set is no single value that a text can stand for."""
+    of_fields = dataclasses.is_dataclass(held) and not isinstance(held, type)
+    can_be_none = of_fields and value.lower() in ("none", "0", "1")  # ml_collections' switch
+    if can_be_none or not (of_fields or isinstance(held, Mapping) or callable(held)):
+        return
+    names = list(_fields(held))
+    fix = "Change it in the config file."
+    if names:
+        fix = f"Set one of them, as in --config.{path}.{names[0]}"
+        fix += "=VALUE" if of_fields else ".FIELD=VALUE"
+        fix += ", or change the config file."
+    raise ConfigError(
+        f"--config.{path}: got {value!r}, but it is no single value"
+        f"{': it has ' + ', '.join(names) if names else ''}. {fix}"
+    )
 
 
 def _fields(holder: Any) -> Mapping[str, Any]:

@@ -5,12 +5,77 @@ The checks look at row extrema and row sums only: no temporary as large as the s
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
 import numpy as np
+import numpy.typing as npt
 
 from calib_jax.core import errors
 
 # Of sums of probabilities that were made in float32, be it by a sloppy softmax.
 SUM_TOLERANCE = 1e-3
+
+MAX_BINS = 1_000_000
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def takes_lists(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The function, which takes lists, JAX arrays and torch tensors too, wherever it takes arrays.
+
+    Of lists, whole numbers become float64 or booleans where its annotation says `Float` or `Bool`.
+    NumPy arrays stay as they are.
+    """
+    parameters = inspect.signature(function).parameters
+    hints = {key: str(parameter.annotation) for key, parameter in parameters.items()}
+
+    def read(name: str, value: Any) -> Any:
+        if "ndarray" not in hints.get(name, "") or isinstance(value, np.ndarray):
+            return value
+        array = as_array(value, name=name)
+        if array.dtype.kind in "iu" and "Float" in hints[name]:
+            return array.astype(np.float64)
+        if array.dtype.kind in "iu" and "Bool" in hints[name] and ((array | 1) == 1).all():
+            return array.astype(np.bool_)
+        return array
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        positional = [read(*pair) for pair in zip(parameters, args, strict=False)]
+        return function(
+            *positional,
+            *args[len(positional) :],
+            **{key: read(key, value) for key, value in kwargs.items()},
+        )
+
+    return call
+
+
+def as_array(values: npt.ArrayLike, *, name: str) -> np.ndarray:
+    """The values as an array; what NumPy can read of other libraries, and lists.
+
+    Raises:
+      DataError: naming them, for masked entries, rows of different lengths, and what is no array.
+    """
+    if np.ma.is_masked(values):
+        raise errors.DataError(
+            f"{name}: got masked entries, expected a number in each. Drop the masked examples."
+        )
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise errors.DataError(
+            f"{name}: got rows of different lengths, expected an array. Pass rows of one length."
+        ) from None
+    except (TypeError, RuntimeError) as error:  # torch's: bfloat16, on a GPU, with a gradient
+        raise errors.DataError(
+            f"{name}: got {type(values).__name__} that NumPy cannot read ({error}), expected an "
+            "array. Of a torch tensor pass tensor.detach().float().cpu()."
+        ) from None
 
 
 def sum_tolerance(dtype: np.dtype) -> float:
@@ -189,12 +254,13 @@ def check_binary(values: np.ndarray, *, name: str) -> None:
 
 
 def check_num_bins(num_bins: int) -> None:
-    """Raises a ConfigError unless there is at least one bin.
+    """Raises a ConfigError unless there is at least one bin, and no more than memory is for.
 
     Raises:
       ConfigError: naming the value.
     """
-    if num_bins < 1:
+    if not 1 <= num_bins <= MAX_BINS:
         raise errors.ConfigError(
-            f"num_bins: got {num_bins}, expected at least 1. The papers use 10 or 15."
+            f"num_bins: got {num_bins}, expected at least 1 and at most {MAX_BINS:,}. The papers "
+            "use 10 or 15."
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import functools
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -60,12 +61,32 @@ class Root(Protocol):
 
 
 def check(config: Root) -> None:
-    """Raises a ConfigError for the first field of another type, or else out of range.
+    """Raises a ConfigError for the first field of another type, that is NaN, or out of range.
 
     Every command begins with it: types first, so that `validate` can rely on them.
     """
     check_types(config, type(config), "config")
+    check_numbers(to_dict(config), "config")
     config.validate()
+
+
+def check_numbers(stored: Any, where: str) -> None:
+    """Raises a ConfigError for the first number of a stored config that is none, or far too large.
+
+    NaN is not equal to itself: no run with one could ever be resumed. No array holds a whole number
+    of more than 64 bits.
+    """
+    if isinstance(stored, (dict, list)):
+        pairs = stored.items() if isinstance(stored, dict) else enumerate(stored)
+        for key, item in pairs:
+            check_numbers(item, f"{where}.{key}" if isinstance(stored, dict) else f"{where}[{key}]")
+    elif isinstance(stored, float) and math.isnan(stored):
+        raise ConfigError(
+            f"{where}: got nan, expected a number: a config with it equals none, and its run could "
+            "not be resumed. Correct it."
+        )
+    elif isinstance(stored, int) and abs(stored) >= 2**63:
+        raise ConfigError(f"{where}: got {stored}, expected less than 2^63. Correct it.")
 
 
 def check_types(value: Any, hint: Any, where: str) -> None:

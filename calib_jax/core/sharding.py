@@ -21,6 +21,8 @@ from calib_jax.core.types import Batch
 DATA_AXIS = "data"
 FSDP_AXIS = "fsdp"
 
+MAX_BATCH_SIZE = 1 << 22
+
 Rule = tuple[str, tuple[str | None, ...]]
 """A regex on the name of a leaf, and the mesh axis that splits each of its dimensions."""
 
@@ -63,7 +65,11 @@ def to_devices(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, *, field: str) -> None:
-    """Raises a ConfigError where a batch cannot be split evenly over the devices."""
+    """Raises a ConfigError where a batch cannot be split evenly over the devices, or held."""
+    if batch_size > MAX_BATCH_SIZE:
+        raise ConfigError(
+            f"{field}: got {batch_size}, expected at most {MAX_BATCH_SIZE:,}. Lower it."
+        )
     if batch_size < 1 or batch_size % mesh.size:
         fit = max(mesh.size, round(batch_size / mesh.size) * mesh.size)
         raise ConfigError(

@@ -27,12 +27,7 @@ class CaptionTable:
                 f"captions: got {len(self.class_names)} class names and {len(self.templates)} "
                 "templates, expected at least one of each. Name them in the config."
             )
-        for template in self.templates:
-            if template.count("{}") != 1:
-                raise ConfigError(
-                    f"template {template!r}: got {template.count('{}')} places '{{}}' for the "
-                    "class name, expected one. Correct the template."
-                )
+        check_templates(self.templates, field="templates")
 
     def texts(self) -> list[str]:
         """All captions; caption (class i, template j) is row `i * len(templates) + j`."""
@@ -48,3 +43,18 @@ class CaptionTable:
     def template_indices(self, templates: Sequence[str]) -> tuple[int, ...]:
         """The columns of some of the table's templates."""
         return tuple(self.templates.index(template) for template in templates)
+
+
+def check_templates(templates: Sequence[str], *, field: str) -> None:
+    """Raises a ConfigError for a template without a place for the class name, or with several.
+
+    Args:
+        templates: Sentences.
+        field: That holds them, for the message.
+    """
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ConfigError(
+                f"{field}: got {template.count('{}')} places '{{}}' for the class name in "
+                f"{template!r}, expected one. Correct the template."
+            )

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.numerics import spread
 from calib_jax.core.types import Batch
-from calib_jax.data.captions import CaptionTable
+from calib_jax.data.captions import CaptionTable, check_templates
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.images import NUM_TRIES, Box, Framing, Pixels, Resize, random_boxes
@@ -41,7 +41,9 @@ class Source:
     repeats: int = 1
 
     def validate(self, *, field: str) -> None:
-        """Raises a ConfigError for fewer than one repeat; `field` names the source."""
+        """Raises a ConfigError for no repeat, or a wrong template; `field` names the source."""
+        self.split.validate(f"{field}.split")
+        check_templates(self.templates, field=f"{field}.templates")
         if self.repeats < 1:
             raise ConfigError(
                 f"{field}.repeats: got {self.repeats}, expected at least 1. Correct it."

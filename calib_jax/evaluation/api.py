@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from calib_jax.calibrators.checks import check_settings
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core import inputs, settings
 from calib_jax.core.errors import ConfigError, DataError, nearest
@@ -19,7 +19,6 @@ from calib_jax.evaluation.overlap import check_disjoint
 from calib_jax.evaluation.posthoc import TEMPERATURE, VALIDATION, AnyCalibrator, check_needs
 from calib_jax.evaluation.record import Roles, check_trends, record_of
 from calib_jax.evaluation.split_metrics import NUM_BINS
-from calib_jax.metrics.calibration import check_num_examples
 from calib_jax.metrics.outcomes import Kind, Outcomes
 from calib_jax.metrics.robustness import Trend
 
@@ -63,18 +62,20 @@ def evaluate_predictions(
         zero_shot: For calibrators that need them (`SampleAdaptiveScaling`): the pre-trained model's
             logits (or probabilities) of every reported split, by name.
         trends: For shifts, by name, the line of baseline models: effective robustness is beyond it.
-        num_bins: Of the calibration errors; their names carry it.
+        num_bins: Of the calibration errors; their names carry it. With fewer examples than bins
+            they are defined, and say more of the bins than of the model.
         num_resamples: Of the bootstrap; 0: none. 1,000 of 2,000 examples x 10 classes take 0.35 s.
         level: Of the intervals.
 
     Raises:
         ConfigError: Calibrators without what they need, or a name or setting that is wrong.
         DataError: Names the array and the first bad index. Values: NaN, infinity, a label outside
-            [0, c), rows that do not sum to 1. Shapes: wrong ones, fewer examples than bins, other
-            numbers of classes. Or a calibration split shares rows with a reported one.
+            [0, c), rows that do not sum to 1. Shapes: wrong ones, no example, other numbers of
+            classes. Or a calibration split shares rows with a reported one.
     """
     kind: Kind = "probs" if probs else "logits"
     _check_types(calibrators, probs, num_bins=num_bins, num_resamples=num_resamples, level=level)
+    check_settings(calibrators or {}, where="calibrators")
     _check_pairs(calibration, shifts)
     _check_trends(trends, shifts)
     splits = _read(name, (logits, labels), calibration, shifts or {}, kind=kind)
@@ -142,7 +143,6 @@ def _outcomes(splits: Mapping[str, Labelled], *, num_bins: int) -> dict[str, Out
     outcomes = {}
     for name, split in splits.items():
         with _located(_place(name, id_name)):
-            check_num_examples(len(split.labels), num_bins=num_bins)
             outcomes[name] = split.outcomes(num_bins=num_bins)
     if VALIDATION in splits:
         reported = {
@@ -172,7 +172,10 @@ def _read(
     splits: dict[str, Labelled] = {}
     for name, pair in ({id_name: reported} | held_out | dict(shifts)).items():
         with _located(_place(name, id_name)):
-            scores, labels = _as_array(pair[0], name=kind), _as_array(pair[1], name="labels")
+            scores, labels = (
+                inputs.as_array(pair[0], name=kind),
+                inputs.as_array(pair[1], name="labels"),
+            )
             inputs.check_shapes(scores, labels, name=kind)
             inputs.check_labels(labels, num_classes=scores.shape[1])
             expected = splits[id_name].scores.shape[1] if splits else scores.shape[1]
@@ -195,7 +198,10 @@ def _with_zero_shot(
             raise ConfigError(
                 f"zero_shot: there is no split {name!r}.{nearest(name, splits)} Correct the name."
             )
-        array, expected = _as_array(values, name=f"zero_shot.{name}"), splits[name].scores.shape
+        array, expected = (
+            inputs.as_array(values, name=f"zero_shot.{name}"),
+            splits[name].scores.shape,
+        )
         inputs.check_unlabelled(array, name=f"zero_shot.{name}")
         if array.shape != expected:
             raise DataError(
@@ -214,24 +220,6 @@ def _calibrators(
         return {TEMPERATURE: TemperatureScaling()} if VALIDATION in splits else {}
     check_needs(calibrators, splits)
     return calibrators
-
-
-def _as_array(values: npt.ArrayLike, *, name: str) -> np.ndarray:
-    if np.ma.is_masked(values):
-        raise DataError(
-            f"{name}: got masked entries, expected a number in each. Drop the masked examples."
-        )
-    try:
-        return np.asarray(values)
-    except ValueError:
-        raise DataError(
-            f"{name}: got rows of different lengths, expected an array. Pass rows of one length."
-        ) from None
-    except (TypeError, RuntimeError) as error:  # torch's: bfloat16, on a GPU, with a gradient
-        raise DataError(
-            f"{name}: got {type(values).__name__} that NumPy cannot read ({error}), expected an "
-            "array. Of a torch tensor pass tensor.detach().float().cpu()."
-        ) from None
 
 
 def _names(class_names: Sequence[str] | None, *, num_classes: int) -> tuple[str, ...]:

@@ -8,11 +8,14 @@ import numpy as np
 from jaxtyping import Float
 
 from calib_jax.calibrators.calibrator import Calibrator, PairedCalibrator
+from calib_jax.calibrators.checks import check_settings
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.classifiers.head import Head, PrototypeHead
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.numerics import softmax, spread
+from calib_jax.core.paths import check_names
 from calib_jax.core.types import Predictions
+from calib_jax.data.captions import check_templates
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import Split
 from calib_jax.data.datasets.slices import may_overlap
@@ -29,6 +32,7 @@ from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.posthoc import TEMPERATURE, VALIDATION
 from calib_jax.evaluation.record import Roles, check_trends, record_of, with_unknown
 from calib_jax.metrics import catalogue
+from calib_jax.metrics.bootstrap import check_num_resamples
 from calib_jax.metrics.metric import Metric
 from calib_jax.metrics.robustness import Trend
 from calib_jax.scores.energy import Energy
@@ -116,16 +120,17 @@ class Evaluation:
             raise ConfigError(
                 f"evaluation: the name {twice[0]!r} stands for two splits. Rename one of them."
             )
-        for field in ("num_examples", "num_resamples"):
-            if getattr(self, field) < 0:
-                raise ConfigError(
-                    f"evaluation.{field}: got {getattr(self, field)}, expected at least 0. "
-                    "Correct it."
-                )
-        if self.num_resamples == 1:
+        check_names(names, field="evaluation")
+        for name, split in {**self.labelled(), **self.unknown()}.items():
+            split.validate(f"evaluation, split {name!r}")
+        if self.num_examples < 0:
             raise ConfigError(
-                "evaluation.num_resamples: got 1, expected 0 or at least 2. Set 200, or 0."
+                f"evaluation.num_examples: got {self.num_examples}, expected at least 0. "
+                "Correct it."
             )
+        check_num_resamples(self.num_resamples, name="evaluation.num_resamples")
+        check_settings(self.calibrators, where="evaluation.calibrators")
+        check_templates(self.templates, field="evaluation.templates")
         check_trends(self.trends, self.shifts, where="evaluation.trends")
         catalogue.check_own(self.metrics, where="evaluation.metrics")
         if self.conformal_alpha is not None and not 0 < self.conformal_alpha < 1:
@@ -145,6 +150,15 @@ class Evaluation:
                     f"which shares examples with {name!r}, {split.name}[{split.split}], or may. "
                     "Fit calibrators to other examples, or set calibrators={} and "
                     "conformal_alpha=None."
+                )
+
+    def validate_untrained(self) -> None:
+        """Raises a ConfigError for a score that is fitted to images that nothing is trained on."""
+        for name, score in self.scores.items():
+            if score.fit_needs:
+                raise ConfigError(
+                    f"evaluation.scores.{name}: it is fitted to the fine-tuning images, but no "
+                    "method is fine-tuned. Remove the score, or fine-tune a method."
                 )
 
     def validate_head(self, head_type: type[Head], where: str) -> None:

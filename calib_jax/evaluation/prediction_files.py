@@ -75,7 +75,7 @@ def located(files: Mapping[str, pathlib.Path]) -> Iterator[None]:
         yield
     except DataError as error:
         for place, path in files.items():
-            if re.match(rf"{re.escape(place)}(logits|probs|labels|num_bins): ", str(error)):
+            if re.match(rf"{re.escape(place)}(logits|probs|labels): ", str(error)):
                 raise DataError(f"{path}: {error}") from None
         raise
 
@@ -141,9 +141,11 @@ def _check_header(opened: Any, size: int) -> None:
         return  # no array, which is said where it is read
     # A header of version 3 differs in its encoding alone.
     shape, _, dtype = _READ_HEADER.get(version, np.lib.format.read_array_header_2_0)(opened)
-    if any(isinstance(length, bool) for length in shape):
+    if any(isinstance(length, bool) or length < 0 for length in shape):
         raise ValueError(f"its header says {shape}, expected numbers")
-    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
+    # NumPy multiplies in 64 bits, in which a length of 0 at the end comes too late.
+    least = math.prod(length for length in shape if length) * max(1, dtype.itemsize)
+    if not dtype.hasobject and least > size:
         raise ValueError(f"its header says {shape} of {dtype}, more than there is")
 
 

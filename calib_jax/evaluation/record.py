@@ -176,6 +176,7 @@ def records(
         ConfigError: As `metrics.bootstrap.intervals`.
     """
     bootstrap.check_level(level)
+    bootstrap.check_num_resamples(num_resamples)
     parts = ("metrics", "reliability", "selective")
     found: dict[str, Any] = {part: {} for part in parts} | {"level": level}
     for name, one in outcomes.items():

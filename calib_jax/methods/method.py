@@ -104,13 +104,40 @@ class Method:
                 "keeps='student'."
             )
         self._validate_parts(where)
+        takes_steps = bool(self.terms) and isinstance(self.optimizer, AdamW)
+        if takes_steps and not num_steps:
+            raise ConfigError(
+                f"{where}: it has terms to be trained on, but training.num_steps of its stage is "
+                "0. Set it to at least 1, or take zero_shot()."
+            )
+        own = self.num_steps(num_steps)
         for name, term in self.terms.items():
             _within(f"{where}.terms.{name}", term.validate)
+            _within(f"{where}.terms.{name}", partial(term.check_starts, own))
         if self.teacher is not None:
             _within(f"{where}.teacher", self.teacher.validate)
-        if self.terms:
-            own = self.num_steps(num_steps)
-            _within(f"{where}.optimizer", partial(self.optimizer.validate, own))
+        _within(f"{where}.optimizer", partial(self.optimizer.validate, own if self.terms else 0))
+
+    def notes(self, where: str, *, num_steps: int) -> list[str]:
+        """A line for each setting that is possible, and probably not meant.
+
+        Args:
+            where: As in `validate`.
+            num_steps: Of the stage.
+        """
+        own, found = self.num_steps(num_steps), []
+        if self.terms and not any(term.weight for term in self.terms.values()):
+            found.append(
+                f"{where}.terms: every weight is 0, so that the weight decay alone trains. Raise "
+                "one of them."
+            )
+        every = getattr(self.teacher, "update_every", 1)
+        if self.terms and own > 1 and every >= own:
+            found.append(
+                f"{where}.teacher.update_every: got {every} with {own} training steps: the teacher "
+                f"follows the first step alone. Set it to {max(1, own // 50)} for 50 updates."
+            )
+        return found
 
     def _validate_parts(self, where: str) -> None:
         """Raises a ConfigError for fields that do not go with the other trainings or the data."""

@@ -29,6 +29,9 @@ from calib_jax.core import errors, inputs
 # 2 MiB of float64, the counts of one block of resamples: they stay in the processor's cache.
 BLOCK_ELEMENTS = 1 << 18
 
+MAX_RESAMPLES = 1_000_000
+"""A thousand times what is usual: an interval's ends are known to a thousandth of its width."""
+
 Counts = Float[np.ndarray, "r n"]
 Values = Float[np.ndarray, " r"]
 
@@ -90,6 +93,19 @@ def check_level(level: float) -> None:
     if not 0 < level < 1:
         raise errors.ConfigError(
             f"level: got {level}, expected a fraction above 0 and below 1. Use 0.95."
+        )
+
+
+def check_num_resamples(num_resamples: int, *, name: str = "num_resamples") -> None:
+    """Refuses a number of resamples that makes no interval, or that no run would end with.
+
+    Raises:
+      ConfigError: naming it.
+    """
+    if num_resamples and not 2 <= num_resamples <= MAX_RESAMPLES:
+        raise errors.ConfigError(
+            f"{name}: got {num_resamples}, expected 0 for no intervals, or at least 2 and at most "
+            f"{MAX_RESAMPLES:,}. Use 1000 or so."
         )
 
 

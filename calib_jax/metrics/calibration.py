@@ -36,6 +36,7 @@ class ReliabilityBins:
     edges: Float[np.ndarray, " m+1"]
 
 
+@inputs.takes_lists
 def top_label(
     probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
@@ -49,21 +50,6 @@ def top_label(
     predicted = probs.argmax(axis=1)
     confidence = probs[np.arange(len(labels)), predicted].astype(np.float64)
     return confidence, predicted == labels
-
-
-def check_num_examples(num_examples: int, *, num_bins: int) -> None:
-    """Raises a DataError unless there are at least as many examples as bins.
-
-    The errors below are defined with fewer, but then say more about the bins than the model.
-
-    Raises:
-      DataError: naming both numbers.
-    """
-    if num_examples < num_bins:
-        raise errors.DataError(
-            f"num_bins: got {num_bins} bins for {num_examples} examples, expected at most one bin "
-            "per example. Use fewer bins or a larger split."
-        )
 
 
 def error_of_sums(sums: BinSums, *, norm: Norm = "l1") -> Float[np.ndarray, "*r"]:
@@ -83,6 +69,7 @@ def error_of_sums(sums: BinSums, *, norm: Norm = "l1") -> Float[np.ndarray, "*r"
     return np.asarray(np.sqrt((gap * mean_gap).sum(axis=-1) / num_examples))
 
 
+@inputs.takes_lists
 def calibration_error(
     confidence: Float[np.ndarray, " n"],
     correct: Bool[np.ndarray, " n"],
@@ -106,6 +93,7 @@ def calibration_error(
     return float(error_of_sums(sums, norm=norm))
 
 
+@inputs.takes_lists
 def reliability_bins(
     confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"], *, num_bins: int
 ) -> ReliabilityBins:
@@ -125,6 +113,7 @@ def reliability_bins(
     )
 
 
+@inputs.takes_lists
 def expected_calibration_error(
     probs: Float[np.ndarray, "n c"],
     labels: Int[np.ndarray, " n"],
@@ -141,6 +130,7 @@ def expected_calibration_error(
     return calibration_error(*top_label(probs, labels), num_bins=num_bins, norm=norm)
 
 
+@inputs.takes_lists
 def maximum_calibration_error(
     probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], *, num_bins: int = 15
 ) -> float:
@@ -155,6 +145,7 @@ def maximum_calibration_error(
     return calibration_error(*top_label(probs, labels), num_bins=num_bins, norm="max")
 
 
+@inputs.takes_lists
 def adaptive_calibration_error(
     probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], *, num_bins: int = 15
 ) -> float:
@@ -179,6 +170,7 @@ def debiased_error_of_sums(sums: BinSums) -> Float[np.ndarray, "*r"]:
     return np.asarray(np.sqrt(np.maximum(mean, 0)))
 
 
+@inputs.takes_lists
 def debiased_calibration_error(
     confidence: Float[np.ndarray, " n"],
     correct: Bool[np.ndarray, " n"],
@@ -245,6 +237,7 @@ def brier_parts_of_sums(sums: BinSums) -> BrierParts:
     )
 
 
+@inputs.takes_lists
 def brier_decomposition(
     confidence: Float[np.ndarray, " n"],
     correct: Bool[np.ndarray, " n"],
@@ -268,6 +261,7 @@ def brier_decomposition(
     return BrierDecomposition(reliability, resolution, uncertainty, residual)
 
 
+@inputs.takes_lists
 def batch_averaged_calibration_error(
     confidence: Float[np.ndarray, " n"],
     correct: Bool[np.ndarray, " n"],
@@ -297,6 +291,7 @@ def batch_averaged_calibration_error(
     return float(np.abs(np.bincount(bins, weights=confidence - correct)).sum() / len(confidence))
 
 
+@inputs.takes_lists
 def classwise_calibration_error(
     probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], *, num_bins: int = 15
 ) -> float:

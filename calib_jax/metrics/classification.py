@@ -12,6 +12,7 @@ from calib_jax.core import errors, inputs
 from calib_jax.metrics import outcomes
 
 
+@inputs.takes_lists
 def accuracy(logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> float:
     """Fraction of examples, in [0, 1], whose largest logit (or probability) is the label's.
 
@@ -24,6 +25,7 @@ def accuracy(logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) ->
     return float((logits.argmax(axis=1) == labels).mean())
 
 
+@inputs.takes_lists
 def top_k_accuracy(
     logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], *, k: int = 5
 ) -> float:
@@ -41,6 +43,7 @@ def top_k_accuracy(
     return float((outcomes.of_logits(logits, labels).rank < k).mean())
 
 
+@inputs.takes_lists
 def negative_log_likelihood(
     logits: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]
 ) -> float:
@@ -54,6 +57,7 @@ def negative_log_likelihood(
     return float(outcomes.of_logits(logits, labels).nll.mean())
 
 
+@inputs.takes_lists
 def brier_score(probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) -> float:
     """Mean squared distance of `probs` to the one-hot label, in [0, 2]; 0 is perfect.
 
@@ -66,6 +70,7 @@ def brier_score(probs: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"]) 
     return float(outcomes.of_probs(probs, labels).brier.mean())
 
 
+@inputs.takes_lists
 def per_class_accuracy(
     predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], *, num_classes: int
 ) -> Float[np.ndarray, " c"]:
@@ -80,6 +85,7 @@ def per_class_accuracy(
     return hits / np.where(examples > 0, examples, np.nan)
 
 
+@inputs.takes_lists
 def balanced_accuracy(
     predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], *, num_classes: int
 ) -> float:
@@ -93,6 +99,7 @@ def balanced_accuracy(
     return float(np.nanmean(per_class_accuracy(predicted, labels, num_classes=num_classes)))
 
 
+@inputs.takes_lists
 def macro_f1(
     predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], *, num_classes: int
 ) -> float:

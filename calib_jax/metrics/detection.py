@@ -17,6 +17,7 @@ from calib_jax.core import errors, inputs
 Positive = Literal["id", "ood"]
 
 
+@inputs.takes_lists
 def auroc(
     scores: Float[np.ndarray, " n"], is_id: Bool[np.ndarray, " n"] | Int[np.ndarray, " n"]
 ) -> float:
@@ -30,6 +31,7 @@ def auroc(
     return _auroc(*_tie_groups(scores, is_id))
 
 
+@inputs.takes_lists
 def average_precision(
     scores: Float[np.ndarray, " n"],
     is_id: Bool[np.ndarray, " n"] | Int[np.ndarray, " n"],
@@ -48,6 +50,7 @@ def average_precision(
     return _average_precision(*_curve(*_tie_groups(scores, is_id), positive=positive))
 
 
+@inputs.takes_lists
 def aupr_trapezoid(
     scores: Float[np.ndarray, " n"],
     is_id: Bool[np.ndarray, " n"] | Int[np.ndarray, " n"],
@@ -69,6 +72,7 @@ def aupr_trapezoid(
     return float(np.trapezoid(precision, recall))
 
 
+@inputs.takes_lists
 def fpr_at_tpr(
     scores: Float[np.ndarray, " n"],
     is_id: Bool[np.ndarray, " n"] | Int[np.ndarray, " n"],
@@ -93,6 +97,7 @@ def fpr_at_tpr(
     return _fpr_at_tpr(*_curve(*_tie_groups(scores, is_id), positive=positive), tpr=tpr)
 
 
+@inputs.takes_lists
 def detection(
     id_scores: Float[np.ndarray, " i"], ood_scores: Float[np.ndarray, " o"]
 ) -> dict[str, float]:

@@ -65,6 +65,7 @@ class Outcomes:
         return float(np.abs(self.classwise_excess).sum() / (len(self.labels) * self.num_classes))
 
 
+@inputs.takes_lists
 def of_logits(
     logits: Real[np.ndarray, "n c"], labels: Integer[np.ndarray, " n"], *, num_bins: int = 15
 ) -> Outcomes:
@@ -82,6 +83,7 @@ def of_logits(
     return _one_pass(logits, labels, kind="logits", num_bins=num_bins)
 
 
+@inputs.takes_lists
 def of_probs(
     probs: Real[np.ndarray, "n c"], labels: Integer[np.ndarray, " n"], *, num_bins: int = 15
 ) -> Outcomes:

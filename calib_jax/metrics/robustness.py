@@ -109,6 +109,7 @@ def accuracy_trend(
     return Trend(slope=slope, intercept=float(y.mean() - slope * x.mean()), scale=scale)
 
 
+@inputs.takes_lists
 def effective_robustness(
     id_accuracy: Float[np.ndarray, " n"], ood_accuracy: Float[np.ndarray, " n"], *, trend: Trend
 ) -> Float[np.ndarray, " n"]:

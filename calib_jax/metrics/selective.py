@@ -40,6 +40,7 @@ class RiskCoverage:
         return self.num_wrong / self.num_kept
 
 
+@inputs.takes_lists
 def risk_coverage(scores: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]) -> RiskCoverage:
     """The risk-coverage curve, one point per distinct score (El-Yaniv and Wiener 2010).
 

@@ -15,6 +15,7 @@ import scipy.sparse
 import scipy.special
 from jaxtyping import Bool, Float
 
+from calib_jax.core import inputs
 from calib_jax.metrics import bins
 
 NUM_CELLS = 8192
@@ -26,6 +27,7 @@ _TOLERANCE = 1e-9
 _MAX_STEPS = 100
 
 
+@inputs.takes_lists
 def ks_calibration_error(
     confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
 ) -> float:
@@ -44,6 +46,7 @@ def ks_calibration_error(
     return float(np.abs(np.cumsum(gap)).max() / len(correct))
 
 
+@inputs.takes_lists
 def smooth_calibration_error(
     confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
 ) -> float:
@@ -130,6 +133,7 @@ def _excess(waves: np.ndarray, bandwidth: np.ndarray, size: int) -> np.ndarray:
     return total * math.sqrt(NUM_CELLS / size) - bandwidth
 
 
+@inputs.takes_lists
 def kernel_calibration_error(
     confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
 ) -> float:

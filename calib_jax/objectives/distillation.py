@@ -70,6 +70,15 @@ class TeacherTerm(Term, abc.ABC):
                 "Use 0 to count from the first step."
             )
 
+    def check_starts(self, num_steps: int) -> None:
+        """Raises a ConfigError where `start_step` comes after the last step."""
+        # A try of one step keeps the default, at which nothing is to be distilled yet.
+        if self.start_step >= max(num_steps, 2):
+            raise ConfigError(
+                f"start_step: got {self.start_step}, expected less than the {num_steps} training "
+                "steps: the term would never count. Lower it, or train longer."
+            )
+
     def __call__(self, views: Views) -> Float[Array, " b"]:
         """The loss of each pair; zero before `start_step`."""
         loss = self.loss(views.student, views.teacher)

@@ -15,7 +15,7 @@ class Term:
     """One summand of the loss.
 
     Attributes:
-        weight: The factor of the term in the loss.
+        weight: The factor of the term in the loss, at least 0.
     """
 
     weight: float = 1.0
@@ -28,9 +28,16 @@ class Term:
     """
 
     def validate(self) -> None:
-        """Raises a ConfigError for a weight that is not finite."""
-        if not math.isfinite(self.weight):
-            raise ConfigError(f"weight: got {self.weight}, expected a finite number. Correct it.")
+        """Raises a ConfigError for a weight that is negative or not finite."""
+        if not 0 <= self.weight < math.inf:
+            raise ConfigError(
+                f"weight: got {self.weight}, expected a finite number >= 0: a negative weight "
+                "rewards what the term is to keep small. Correct it; a term that is to reward "
+                "something returns its negative."
+            )
+
+    def check_starts(self, num_steps: int) -> None:
+        """Raises a ConfigError where the term counts at none of so many steps."""
 
     def validate_sizes(self, *, batch_size: int, embed_dim: int) -> None:
         """Raises a ConfigError where the term could only be constant."""

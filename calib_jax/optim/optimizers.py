@@ -39,7 +39,12 @@ class AdamW:
 
     def validate(self, num_steps: int) -> None:
         """Raises a ConfigError for a value out of range, or a warm-up longer than the training."""
-        for name in ("learning_rate", "weight_decay", "clip_norm", "warmup_steps"):
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(
+                f"learning_rate: got {self.learning_rate}, expected a finite number > 0. Correct "
+                "it; zero_shot() is a method that trains nothing."
+            )
+        for name in ("weight_decay", "clip_norm", "warmup_steps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(
                     f"{name}: got {getattr(self, name)}, expected a finite number >= 0. Correct it."

@@ -59,9 +59,9 @@ class EmaTeacher:
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name}: got {value}, expected a number in 0..1. Correct it.")
-        if self.update_every < 1:
+        if not 1 <= self.update_every < 2**31:  # the step is an int32
             raise ConfigError(
-                f"update_every: got {self.update_every}, expected at least 1. "
+                f"update_every: got {self.update_every}, expected at least 1 and less than 2^31. "
                 "Set it to 1 to update at every step."
             )
 

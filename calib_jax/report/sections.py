@@ -17,6 +17,7 @@ Results = Mapping[str, Any]
 _DETECTION = ("auroc", "fpr95_id_positive", "fpr95_ood_positive")
 _PRECISION = ("aupr_id", "aupr_ood")
 _LONG = 90  # characters beyond which a fact takes a row of its own
+_UNSAID = "not said: they are what the config has"
 _TILES = {
     "ood_accuracy": "Most accurate under shift",
     "ood_ece": "Best calibrated under shift",
@@ -25,6 +26,11 @@ _TILES = {
 }
 
 _RELATIONS = {"ahead": "ahead of", "within_spread": "within the spread of", None: "next is"}
+
+
+def _is_trained(results: Results) -> bool:
+    """Whether a row of the table has steps of a training."""
+    return any(run.get("num_steps") for run in results["runs"])
 
 
 def headline(results: Results) -> str:
@@ -42,7 +48,7 @@ def headline(results: Results) -> str:
         "Unknown classes, far": listed["far"],
         "Examples": sizes,
         "Seeds": ", ".join(seeds),
-        "Hyper-parameters chosen on": results.get("tuned_on"),
+        "Hyper-parameters chosen on": results.get("tuned_on") or _UNSAID * _is_trained(results),
         "Calibration error": f"{results.get('num_bins')} bins of equal width",
         "OOD score": f"{score}; higher = more in-distribution, ID is the positive class"
         * bool(unknown),

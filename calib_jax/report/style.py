@@ -2,9 +2,11 @@
 
 CSS = """
 :root { color-scheme: light dark; --page: #fcfcfa; --card: #ffffff; --ink: #1c1e21;
-  --muted: #6b7076; --line: #dcdeda; --good: #00734f; --bad: #b84a00; --tint: #e8f1ec; }
+  --muted: #6b7076; --line: #dcdeda; --good: #00734f; --bad: #b84a00; --tint: #e8f1ec;
+  --shade: #1c1e2140; }
 @media (prefers-color-scheme: dark) { :root { --page: #15171a; --card: #1c1f23; --ink: #e9eaec;
-  --muted: #9aa0a7; --line: #353a40; --good: #4cc79b; --bad: #ff9a57; --tint: #20352d; } }
+  --muted: #9aa0a7; --line: #353a40; --good: #4cc79b; --bad: #ff9a57; --tint: #20352d;
+  --shade: #e9eaec50; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2.5rem clamp(1rem, 4vw, 2.5rem) 4rem; max-width: 1180px;
   background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, -apple-system,
@@ -31,7 +33,10 @@ dt { font-size: .8rem; } dd { margin: 0; font-size: .95rem; }
   padding: .9rem 1rem; min-width: 0; }
 .tile b { display: block; font-size: 1.3rem; line-height: 1.3; overflow-wrap: anywhere; }
 .tile span { display: block; color: var(--muted); font-size: .85rem; }
-.scroll { overflow-x: auto; margin: .6rem 0; }
+.scroll { overflow-x: auto; margin: .6rem 0; scrollbar-width: thin; /* a shade: it goes on */
+  background:
+    linear-gradient(to left, var(--page), var(--page)) right / 1.6rem 100% no-repeat local,
+    linear-gradient(to left, var(--shade), transparent) right / 1.4rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 .wide table { width: 100%; }
 th, td { padding: .42rem .5rem; text-align: right; white-space: nowrap;

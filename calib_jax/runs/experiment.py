@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from calib_jax.classifiers.stored import check_exportable
 from calib_jax.core.errors import ConfigError, nearest
-from calib_jax.core.paths import expanded
+from calib_jax.core.paths import check_names, expanded
 from calib_jax.core.sharding import check_batch_size, make_mesh
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.images import RESIZES
@@ -136,7 +136,8 @@ class Experiment:
         sections: Further sections of the report by title: functions of what `results.json` holds,
             that return HTML.
         prepare: Functions `(data_dir, output_dir)` that write further data sets, once.
-        tuned_on: What the hyper-parameters of this config were chosen on, for the report.
+        tuned_on: What the hyper-parameters of this config were chosen on, for the report; empty:
+            what the run itself has chosen, if it has.
         export: What is left for other tools at the end.
         cache_dir: Where zero-shot heads of many prompts are kept, for any run.
         fsdp: Devices that share each parameter; 1 replicates them.
@@ -164,7 +165,7 @@ class Experiment:
     sections: dict[str, Callable[[Mapping[str, Any]], str]] = dataclasses.field(
         default_factory=dict
     )
-    tuned_on: str = "nothing: defaults of the papers"
+    tuned_on: str = ""
     export: Export = dataclasses.field(default_factory=Export)
     cache_dir: str = "~/.cache/calib_jax"
     fsdp: int = 1
@@ -203,6 +204,7 @@ class Experiment:
                     f"weight_space.{name}: it mixes seeds, but each of them pre-trains a model of "
                     "its own. Name one pretrained model."
                 )
+        check_names((*self.methods, *self.weight_space, *trials), field="methods")
         twice = sorted(set(self.methods) & set(self.weight_space))
         if twice:
             raise ConfigError(
@@ -214,12 +216,8 @@ class Experiment:
                 "Name a model, or set pretrain and pretrain_method."
             )
         self._validate_model()
-        fitted = [k for k, score in self.evaluation.scores.items() if score.fit_needs]
-        if fitted and not any(p.stage == FINETUNE and p.method.terms for p in self.phases()):
-            raise ConfigError(
-                f"evaluation.scores.{fitted[0]}: it is fitted to the fine-tuning images, but no "
-                "method is fine-tuned. Remove the score, or fine-tune a method."
-            )
+        if not any(phase.stage == FINETUNE and phase.method.terms for phase in self.phases()):
+            self.evaluation.validate_untrained()
         names = [phase.name for phase in self.phases()]
         shared = [name for index, name in enumerate(names) if name in names[:index]]
         if shared:

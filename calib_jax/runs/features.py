@@ -15,7 +15,7 @@ from calib_jax.core.linalg import normalize
 from calib_jax.core.types import Params, Predictions
 from calib_jax.data.features import feature_batches
 from calib_jax.evaluation.diagnostics import spectrum
-from calib_jax.evaluation.labelled import Labelled, check_defined
+from calib_jax.evaluation.labelled import Labelled
 from calib_jax.evaluation.posthoc import VALIDATION
 from calib_jax.evaluation.predict import Predictor
 from calib_jax.methods.method import Method
@@ -82,10 +82,6 @@ class Features:
             predictions: Of the split, or of some of its examples at even distances.
         """
         return Labelled.of(predictions, self._splits.evaluated[VALIDATION])
-
-    def check_judge(self, metric: str, *, where: str, fix: str) -> None:
-        """Raises a ConfigError where the validation split has no such metric to choose by."""
-        check_defined(metric, self._splits.evaluated[VALIDATION], where=where, fix=fix)
 
     def probe(self, method: Method) -> Callable[[Params], dict[str, float]]:
         """What the history tells of parameters besides the loss."""

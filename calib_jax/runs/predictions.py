@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from calib_jax.calibrators.calibrator import Calibrator
+from calib_jax.calibrators.checks import check_settings
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core import settings, text_files
 from calib_jax.core.errors import ConfigError, DataError
@@ -18,6 +19,7 @@ from calib_jax.evaluation.api import evaluate_predictions
 from calib_jax.evaluation.posthoc import VALIDATION
 from calib_jax.evaluation.prediction_files import located, read_predictions
 from calib_jax.evaluation.record import check_trends
+from calib_jax.metrics.bootstrap import check_level, check_num_resamples
 from calib_jax.metrics.outcomes import Kind
 from calib_jax.metrics.robustness import Trend
 from calib_jax.report.page import write_report
@@ -110,6 +112,9 @@ class PredictionFiles:
         expanded(self.calibration, field="calibration")
         self.names()
         check_trends(self.trends, shifts, where="trends")
+        check_settings(self.calibrators, where="calibrators")
+        check_num_resamples(self.num_resamples)
+        check_level(self.level)
 
 
 def run_predictions(config: PredictionFiles, path: pathlib.Path) -> dict[str, Any]:

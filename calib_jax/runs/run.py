@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -21,13 +22,14 @@ from calib_jax.runs.experiment import PRETRAIN, Experiment
 from calib_jax.runs.export import Exporter
 from calib_jax.runs.features import Features
 from calib_jax.runs.identity import Identities
+from calib_jax.runs.notes import notes
 from calib_jax.runs.page_record import with_page
 from calib_jax.runs.results import datasets_of, example_images, results_of
 from calib_jax.runs.rows import Rows
 from calib_jax.runs.splits import Splits
 from calib_jax.runs.texts import Texts, read_texts, with_class_names
 from calib_jax.runs.trainer import Trainer
-from calib_jax.runs.tuning import candidates, choose, tuning_work
+from calib_jax.runs.tuning import candidates, check_judges, choose, described, tuning_work
 from calib_jax.runs.workdir import Workdir, read_json, write_json
 
 # What no number of the results depends on.
@@ -47,6 +49,8 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
     """
     start = time.monotonic()
     settings.check(experiment)
+    for note in notes(experiment):
+        say(f"calib_jax: note: {note}", file=sys.stderr)
     mesh = make_mesh(fsdp=experiment.fsdp)
     experiment = with_class_names(experiment)
     texts = read_texts(experiment, mesh)
@@ -55,8 +59,6 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         trainer = _opened(experiment, texts, workdir, mesh)
         config = _described(experiment, trainer.identities)
         write_json(workdir.config, config)
-        for name, row in experiment.weight_space.items():
-            row.check_held_out(f"weight_space.{name}", trainer.splits.evaluated)
         board.plan(tuning_work(trainer) | Rows(trainer, candidates(experiment)).work())
         chosen, tuning = choose(trainer, trainer.features)
         rows = Rows(trainer, chosen)
@@ -73,7 +75,7 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
                 title=experiment.title,
                 class_names=experiment.finetune.class_names,
                 seeds=experiment.seeds,
-                tuned_on=experiment.tuned_on,
+                tuned_on=experiment.tuned_on or described(tuning),
                 tuning=tuning,
                 config=config,
                 table_score=experiment.evaluation.score,
@@ -113,6 +115,7 @@ def _opened(experiment: Experiment, texts: Texts, workdir: Workdir, mesh: Mesh) 
         {(phase, seed): found[phase] for phase in found for seed in experiment.seeds}
     )
     features = Features(experiment, texts, splits, mesh)
+    check_judges(experiment, splits.evaluated)
     exporter = Exporter(texts.encoder, texts.tokenizer, experiment.finetune.class_names)
     return Trainer(experiment, texts, splits, features, exporter, identities, workdir, mesh)
 

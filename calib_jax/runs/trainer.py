@@ -152,7 +152,6 @@ class Trainer:
         self, stage_name: str, method: Method, optimizer: LogisticRegression, start: Params
     ) -> Fitted:
         began = time.monotonic()
-        self.features.check_judge("nll", where="linear probe", fix="Choose another split.")
         held_out = self.features.validation(method, start)
         judged = self.features.judged(held_out)
         features, labels = self.features.of_training(stage_name, method, start)

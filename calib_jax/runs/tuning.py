@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from calib_jax.core.errors import TrainingError
 from calib_jax.core.progress import Work
+from calib_jax.data.datasets.prepared import ImageSplit
+from calib_jax.evaluation.labelled import check_defined
+from calib_jax.evaluation.posthoc import VALIDATION
 from calib_jax.methods.method import Method
+from calib_jax.optim.logistic import LogisticRegression
 from calib_jax.runs.experiment import Experiment
 from calib_jax.runs.features import Features
 from calib_jax.runs.trainer import Trainer
 from calib_jax.runs.workdir import read_json, write_json
+
+
+def check_judges(experiment: Experiment, splits: Mapping[str, ImageSplit]) -> None:
+    """Raises a ConfigError for what chooses by a number that the validation split has none of.
+
+    Args:
+        experiment: With its tuning, its linear probes and its weight space.
+        splits: The evaluated ones, opened.
+    """
+    for name, row in experiment.weight_space.items():
+        row.check_held_out(f"weight_space.{name}", splits)
+    chosen = {}
+    if experiment.tuning is not None:
+        chosen["tuning.metric"] = (experiment.tuning.metric, "Set ece_15, or another split.")
+    for phase in experiment.phases():
+        if phase.method.terms and isinstance(phase.method.optimizer, LogisticRegression):
+            chosen[f"{phase.where}.optimizer"] = ("nll", "Choose another split.")
+    for where, (metric, fix) in chosen.items():
+        check_defined(metric, splits[VALIDATION], where=where, fix=fix)
 
 
 def choose(
@@ -36,7 +60,6 @@ def choose(
     if experiment.tuning is None:
         return chosen, record
     metric, seed = experiment.tuning.metric, experiment.seeds[0]
-    features.check_judge(metric, where="tuning.metric", fix="Set ece_15, or another split.")
     trainer.pretrained(seed)  # or its failure would be taken for a trial's
     for name, trials in experiment.tuning.trials.items():
         scores = {
@@ -88,6 +111,16 @@ def tuning_work(trainer: Trainer) -> dict[str, Work]:
         if not trainer.workdir.trial(f"{name}.{trial}", seed).exists()
     ]
     return trainer.work(phases, seed)
+
+
+def described(record: Mapping[str, Any]) -> str:
+    """What was chosen where, for the report; empty where nothing was tuned.
+
+    Args:
+        record: Of `choose`.
+    """
+    metrics = sorted({one["metric"] for one in record.values()})
+    return f"the validation split ({', '.join(record)}, by {', '.join(metrics)})" * bool(record)
 
 
 def _score(

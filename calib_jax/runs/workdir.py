@@ -7,6 +7,7 @@ import fcntl
 import functools
 import itertools
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
@@ -68,26 +69,44 @@ class Workdir:
     def opened(self) -> Iterator[Self]:
         """The folder, made where it is missing, and locked against a second process.
 
+        What raises leaves neither a lock nor a folder that was not there before.
+
         Raises:
             ConfigError: It cannot be written, or is in use.
         """
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        path = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
+            is_new = not path.exists()
+            # Neither followed nor emptied: a link may lead to anything.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            lock = os.fdopen(os.open(path, flags, 0o666), "rb+", buffering=0)
         except OSError as error:
+            reason = ".lock is a link" if path.is_symlink() else error.strerror
             raise ConfigError(
-                f"workdir {self.path}: cannot be written ({error.strerror}). "
-                "Choose another --workdir."
+                f"workdir {self.path}: cannot be written ({reason}). Choose another --workdir."
             ) from None
         with lock:
+            self._lock(lock.fileno(), path)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ConfigError(
-                    f"workdir {self.path}: another process is running in it. "
-                    "Wait for it, or choose another --workdir."
-                ) from None
-            yield self
+                yield self
+            except BaseException:
+                _remove(path if is_new else None, missing)
+                raise
+
+    def _lock(self, descriptor: int, path: pathlib.Path) -> None:
+        """Raises a ConfigError where another process holds the lock."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between the two lines above a process that failed may have removed it.
+            if not os.path.samestat(os.fstat(descriptor), path.stat()):
+                raise BlockingIOError
+        except OSError:
+            raise ConfigError(
+                f"workdir {self.path}: another process is running in it. "
+                "Wait for it, or choose another --workdir."
+            ) from None
 
     def check(self, config: dict[str, Any]) -> None:
         """Raises a ConfigError where the folder holds the run of another config."""
@@ -190,14 +209,20 @@ class Workdir:
         return found
 
 
-def read_json(path: pathlib.Path) -> Any:
+def read_json(path: pathlib.Path, kind: type = dict) -> Any:
     """The content of a JSON file that a run has written.
+
+    Args:
+        path: The file.
+        kind: What it holds: an object (dict) or an array (list).
 
     Raises:
         DataError: The file is damaged, or differs from its checksum.
     """
     try:
         found = text_files.parse_json(path.read_text(encoding="utf-8"))
+        if not isinstance(found, kind):
+            raise ValueError(f"got a {type(found).__name__}, expected a {kind.__name__}")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error}). Delete it to have it made again.") from None
     manifests.check([path], error=DataError)
@@ -206,8 +231,18 @@ def read_json(path: pathlib.Path) -> Any:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a JSON file at once or not at all, and then its checksum."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, indent=1) + "\n"
     with manifests.recorded(path.parent, [path.name]):
         partial = path.with_suffix(".partial")
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
+
+
+def _remove(lock: pathlib.Path | None, folders: Iterable[pathlib.Path]) -> None:
+    """Removes a lock, and those of the folders, the deepest first, that hold nothing then."""
+    if lock is not None:
+        lock.unlink(missing_ok=True)
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

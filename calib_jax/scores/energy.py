@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from calib_jax.core import numerics
+from calib_jax.core import inputs, numerics
 from calib_jax.scores.quantities import Quantities
 from calib_jax.scores.score import Score
 
@@ -37,6 +37,7 @@ class Energy(Score):
         return quantities.largest("logits") + self.temperature * np.log(sums)
 
 
+@inputs.takes_lists
 def energy(
     logits: Float[np.ndarray, "n c"], *, temperature: float = 1.0
 ) -> Float[np.ndarray, " n"]:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from calib_jax.core import inputs
 from calib_jax.scores.quantities import Quantities
 from calib_jax.scores.score import Score
 
@@ -24,6 +25,7 @@ class MaxLogit(Score):
         return quantities.largest("logits")
 
 
+@inputs.takes_lists
 def max_logit(logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
     """`MaxLogit` of an array."""
     return MaxLogit()(Quantities(logits=logits))

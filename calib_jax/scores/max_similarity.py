@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from calib_jax.core import inputs
 from calib_jax.scores.quantities import Quantities
 from calib_jax.scores.score import Score
 
@@ -25,6 +26,7 @@ class MaxSimilarity(Score):
         return quantities.largest("similarities")
 
 
+@inputs.takes_lists
 def max_similarity(similarities: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
     """`MaxSimilarity` of an array."""
     return MaxSimilarity()(Quantities(similarities=similarities))

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from calib_jax.core import numerics
+from calib_jax.core import inputs, numerics
 from calib_jax.scores.quantities import Quantities
 from calib_jax.scores.score import Score
 
@@ -38,6 +38,7 @@ class MCM(Score):
         return 1 / quantities.sum_exp_from_largest("similarities", temperature=temperature)
 
 
+@inputs.takes_lists
 def mcm(
     similarities: Float[np.ndarray, "n c"], *, temperature: float = 1.0
 ) -> Float[np.ndarray, " n"]:

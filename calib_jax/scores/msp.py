@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from calib_jax.core import inputs
 from calib_jax.scores.quantities import Quantities
 from calib_jax.scores.score import Score
 
@@ -25,6 +26,7 @@ class MSP(Score):
         return 1 / quantities.sum_exp_from_largest("logits")
 
 
+@inputs.takes_lists
 def msp(logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
     """`MSP` of an array."""
     return MSP()(Quantities(logits=logits))

@@ -152,7 +152,9 @@ def run_theory(theory: Theory, path: pathlib.Path) -> dict[str, Any]:
                         write_json(record, run_seed(theory, seed))
                         say(f"seed {seed}: {len(theory.settings())} models")
                     stage.advance()
-            seeds = [read_json(workdir.evaluation(theory.name, seed)) for seed in theory.seeds]
+            seeds = [
+                read_json(workdir.evaluation(theory.name, seed), list) for seed in theory.seeds
+            ]
             write_json(workdir.results, theory_results(seeds, config, start=start))
         # As written: a later look at a finished run keeps its date, machine and duration.
         # What an older version has written lacks the numbers of the page.

@@ -55,6 +55,10 @@ def training_title(phase: str, seed: int) -> str:
     return f"{phase}, seed {seed}"
 
 
+ADVICE = "The last good checkpoint is kept. Lower the learning rate, or look at the data."
+"""To who sees a training break down."""
+
+
 def summary(steps: Sequence[Mapping[str, Any]], *, last: int, name: str) -> dict[str, Any]:
     """The row of some steps: means over them, but the learning rate of the last.
 
@@ -72,8 +76,7 @@ def summary(steps: Sequence[Mapping[str, Any]], *, last: int, name: str) -> dict
                 terms = {k: float(v) for k, v in metrics.items() if k.startswith("terms/")}
                 raise TrainingError(
                     f"{name}: {key} is {float(metrics[key])} at step {number} "
-                    f"({', '.join(f'{k}={v:.4g}' for k, v in terms.items())}). The last good "
-                    "checkpoint is kept. Lower the learning rate, or look at the data."
+                    f"({', '.join(f'{k}={v:.4g}' for k, v in terms.items())}). {ADVICE}"
                 )
     means = {key: float(np.mean([m[key] for m in steps])) for key in steps[0]}
     means["learning_rate"] = float(steps[-1]["learning_rate"])

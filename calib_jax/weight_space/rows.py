@@ -1,6 +1,7 @@
 """Rows of the table that are made of the weights of trained methods, and need no training."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -305,9 +306,10 @@ class Tpgm(Combination):
                 f"{where}.norm: got {self.norm!r}, expected one of {', '.join(NORMS)}. Correct it."
             )
         for name in ("num_steps", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(
-                    f"{where}.{name}: got {getattr(self, name)}, expected more than 0. Correct it."
+                    f"{where}.{name}: got {getattr(self, name)}, expected a finite number > 0. "
+                    "Correct it."
                 )
 
     def __call__(self, start: Params, fits: Sequence[Fit], held_out: HeldOut) -> Combined:

@@ -142,9 +142,13 @@ def test_errors():
     for alpha in (0.0, 1.0, -0.1, np.nan):
         with pytest.raises(ConfigError, match=rf"^alpha: got {alpha}, expected a share in \(0, 1"):
             SplitConformal(alpha=alpha).fit(LOGITS, LABELS)
-    with pytest.raises(ConfigError, match="^penalty: got -1.0, expected a finite number >= 0"):
+    with pytest.raises(
+        ConfigError, match="^score.penalty: got -1.0, expected a finite number >= 0"
+    ):
         SplitConformal(score=Adaptive(penalty=-1.0)).fit(LOGITS, LABELS)
-    with pytest.raises(ConfigError, match="^free_ranks: got -1, expected a finite number >= 0"):
+    with pytest.raises(
+        ConfigError, match="^score.free_ranks: got -1, expected a finite number >= 0"
+    ):
         SplitConformal(score=Adaptive(free_ranks=-1)).fit(LOGITS, LABELS)
     with pytest.raises(DataError, match=r"^labels: got 9 at \[0\], expected a class in \[0, 6\)"):
         SplitConformal().fit(LOGITS, LABELS * 0 + 9)

@@ -25,6 +25,12 @@ def test_the_workdir_may_begin_at_home(monkeypatch, tmp_path):
         parse((*BASE[:3], "--workdir=~nobodyx/x"))
 
 
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_workdir_is_not_the_current_folder(value):
+    with pytest.raises(ConfigError, match=rf"^--workdir: got '{value}', expected a folder\. Give"):
+        parse((*BASE[:3], f"--workdir={value}"))
+
+
 def test_overrides_reach_nested_fields():
     experiment, workdir = parse(
         (
@@ -190,3 +196,79 @@ def test_a_config_of_another_kind_is_refused(tmp_path):
     message = r"gives dict, expected Experiment or Study or Theory or PredictionFiles"
     with pytest.raises(ConfigError, match=message):
         parse(("calib_jax", f"--config={path}", "--workdir=x"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a photo of a {}, a type of pet.", ("a photo of a {}, a type of pet.",)),
+        ("itap, a {}", ("itap, a {}",)),
+        ("a {},the {}", ("a {}", "the {}")),
+        ("'a {}, a pet','the {}'", ("a {}, a pet", "the {}")),
+    ],
+)
+def test_templates_may_have_commas(value, expected):
+    experiment, _ = parse((*BASE, f"--config.evaluation.templates={value}"))
+    assert experiment.evaluation.templates == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "evaluation.templates=a {}, a pet,the {}",
+            r"command line: .*a comma cuts a word, .* as in \"'a','b,c'\"\. Correct the value\.",
+        ),
+        (
+            "finetune.sources.0.templates=a {}",
+            r"--config\S*\.0\.templates: config\.finetune\.sources is a tuple of 1, "
+            r"whose items have no place on the command line\. Change it in the config file\.",
+        ),
+        (
+            "tuning.metric=nll",
+            r"--config\.tuning\.metric: config\.tuning is not set \(None\), so that it has no f.* "
+            r"'metric'\. Set it in the config file first, as in tuning=Tuning\(\.\.\.\)\.",
+        ),
+        (
+            "methods=finetune",
+            r"--config\.methods: got 'finetune', but it is no single value: it has zero_shot, finet"
+            r"une, flyp, carot\. Set one of them, as in --config\.methods\.zero_shot\.FIELD=V.* "
+            r"or change the config file\.",
+        ),
+        (
+            "methods.carot.terms.contrastive=1.5",
+            r"--config\..*: got '1\.5', but .* as in --config\.\S*\.contrastive\.weight=VALUE",
+        ),
+        (
+            "methods.carot.teacher=fast",
+            r"--config\.methods\.carot\.teacher: got 'fast', but it is no single value: it has ini",
+        ),
+        (
+            "methods.flyp.teacher=ema",
+            r"--config\.methods\.flyp\.teacher: no value of its type can be set from .*"
+            r"\. Change it in the config file\.",
+        ),
+        (
+            "name.first=x",
+            r"--config\.name\.first: config\.name is a value, 'quickstart', and has no fields\.",
+        ),
+        (
+            "evaluation.keep_predictions=maybe",
+            r"command line: flag --config\.evaluation\.keep_predictions=maybe: Non-boolean "
+            r"argument to boolean flag\. Correct the value\.",
+        ),
+    ],
+)
+def test_what_cannot_be_set_is_one_line_in_our_words(override, message):
+    with pytest.raises(ConfigError, match=f"^{message}") as caught:
+        parse((*BASE, f"--config.{override}"))
+    assert "\n" not in str(caught.value) and "dict_keys" not in str(caught.value)
+
+
+def test_a_validation_split_that_is_not_set_says_how_to_set_it():
+    experiment, _ = parse((*BASE, "--config.evaluation.validation=none"))
+    assert experiment.evaluation.validation is None
+    evaluate = ("calib_jax", "--config", f"{ROOT}/configs/evaluate.py:pets", "--workdir", "runs/x")
+    message = r"validation is not set .* in the config file first, as in validation=Split\(\.\.\.\)"
+    with pytest.raises(ConfigError, match=message):
+        parse((*evaluate, "--config.evaluation.validation.split=x"))

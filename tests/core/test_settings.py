@@ -167,3 +167,20 @@ def test_a_union_of_dataclasses_reports_the_field_of_the_one_that_is_there():
         settings.check_types(Shape(of=Circle(radius="wide")), Shape, "config")
     with pytest.raises(ConfigError, match=r"config.of: got 3 of type int, expected Square"):
         settings.check_types(Shape(of=3), Shape, "config")
+
+
+@pytest.mark.parametrize(
+    ("config", "where"),
+    [
+        (Outer(inner=Inner(weight=float("nan"))), "config.inner.weight"),
+        (Outer(inner=Special(scale=(0.5, float("nan")))), r"config.inner.scale\[1\]"),
+        (Outer(terms={"a": Inner(weight=float("nan"))}), "config.terms.a.weight"),
+        (Outer(style=functools.partial(double, float("nan"))), r"config.style.args\[0\]"),
+        (Outer(anything=float("nan")), "config.anything"),
+    ],
+)
+def test_nan_is_refused_wherever_it_stands(config, where):
+    message = rf"^{where}: got nan, expected a number: .* could not be resumed\. Correct it\.$"
+    with pytest.raises(ConfigError, match=message):
+        settings.check_numbers(settings.to_dict(config), "config")
+    settings.check_numbers(settings.to_dict(Outer(anything=float("inf"))), "config")

@@ -18,6 +18,7 @@ from calib_jax.calibrators.sample_adaptive import SampleAdaptiveScaling
 from calib_jax.calibrators.temperature import TemperatureScaling
 from calib_jax.core.errors import CalibJaxError, ConfigError, DataError
 from calib_jax.evaluation.api import evaluate_predictions
+from calib_jax.metrics.calibration import calibration_error
 from calib_jax.metrics.robustness import Trend, accuracy_trend, effective_robustness
 
 QUIET = {"num_resamples": 0}
@@ -266,7 +267,25 @@ COPY = changed(HELD_OUT[0], 3, LOGITS[8])
         (DataError, ([[1.0, 2.0], [3.0]], [0, 1]), {}, r"^logits: got rows of different lengths"),
         (DataError, (2 * PROBS, LABELS), {"probs": True}, r"probs: got a sum of 2 in row \[0\]"),
         (DataError, (LOGITS, LABELS), {"probs": True}, r"probs: got -.* expected at least 0"),
-        (DataError, (LOGITS[:14], LABELS[:14]), {}, r"num_bins: got 15 bins for 14 examples"),
+        (DataError, (LOGITS[:0], LABELS[:0]), {}, r"^logits: got 0 examples, expected at least 1"),
+        (
+            ConfigError,
+            (LOGITS, LABELS),
+            {"num_bins": 10**7},
+            r"at least 1 and at most 1,000,000",
+        ),
+        (
+            ConfigError,
+            (LOGITS, LABELS),
+            {"num_resamples": 10**9},
+            r"got 1000000000, expected 0",
+        ),
+        (
+            ConfigError,
+            (LOGITS, LABELS),
+            {"calibrators": {"t": TemperatureScaling(lowest=-1.0)}},
+            r"^calibrators\.t\.lowest: got -1\.0, expected a finite number > 0",
+        ),
         (
             DataError,
             (LOGITS, LABELS),
@@ -326,7 +345,7 @@ COPY = changed(HELD_OUT[0], 3, LOGITS[8])
             r"^trends: there is no shift 'fog'",
         ),
         (ConfigError, (LOGITS, LABELS), {"num_bins": 0}, r"num_bins: got 0, expected at least 1"),
-        (ConfigError, (LOGITS, LABELS), {"num_resamples": 1}, r"num_resamples: got 1, expected at"),
+        (ConfigError, (LOGITS, LABELS), {"num_resamples": 1}, r"num_resamples: got 1, expected 0"),
         (ConfigError, (LOGITS, LABELS), {"num_resamples": -1}, r"num_resamples: got -1"),
         (ConfigError, (LOGITS, LABELS), {"num_resamples": 2, "level": 95.0}, r"level: got 95.0"),
     ],
@@ -487,7 +506,7 @@ def test_the_first_row_that_is_no_distribution_is_named_wherever_it_is(row, colu
     num_examples=strategies.integers(0, 20),
     part=strategies.sampled_from(["", "calibration.", "shifts.blur."]),
 )
-def test_a_split_smaller_than_the_bins_is_named(num_bins, num_examples, part):
+def test_a_split_may_be_smaller_than_the_bins(num_bins, num_examples, part):
     splits = {"": LOGITS, "shifts.blur.": LOGITS + 1, "calibration.": LOGITS[::-1] * 2}
     splits = {name: logits[:20] for name, logits in splits.items()}
     splits[part] = splits[part][:num_examples]
@@ -498,10 +517,12 @@ def test_a_split_smaller_than_the_bins_is_named(num_bins, num_examples, part):
         "calibrators": {},
         "num_bins": num_bins,
     }
-    if num_examples >= num_bins:
-        evaluate_predictions(splits[""], labels[""], **QUIET | options)
+    if num_examples:  # as torchmetrics and a run have it
+        record = evaluate_predictions(splits[""], labels[""], **QUIET | options)
+        probs = scipy.special.softmax(splits[""].astype(np.float64), axis=1)
+        hits = probs.argmax(axis=1) == labels[""]
+        error = calibration_error(probs.max(axis=1), hits, num_bins=num_bins)
+        assert record["metrics"]["reported"][f"ece_{num_bins}"] == pytest.approx(error)
         return
-    what = f"num_bins: got {num_bins} bins for {num_examples} examples"
-    message = f"^{re.escape(part)}{what if num_examples else 'logits: got 0 examples'}"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=f"^{re.escape(part)}logits: got 0 examples"):
         evaluate_predictions(splits[""], labels[""], **QUIET | options)

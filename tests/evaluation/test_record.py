@@ -53,7 +53,7 @@ def test_intervals_are_those_of_the_bootstrap():
     plain = functools.partial(record.records, splits, outcomes, id_name="id")
     assert "intervals" not in plain()
     assert "summary_intervals" not in plain(num_resamples=2)
-    with pytest.raises(ConfigError, match="num_resamples: got 1, expected at least 2"):
+    with pytest.raises(ConfigError, match="num_resamples: got 1, expected 0 for no"):
         plain(num_resamples=1)
     with pytest.raises(ConfigError, match="level: got 80.0, expected a fraction above 0"):
         plain(level=80.0)

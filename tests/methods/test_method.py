@@ -5,11 +5,11 @@ import pytest
 
 from calib_jax.classifiers.linear import LinearHead
 from calib_jax.core.errors import ConfigError
-from calib_jax.methods.baselines import distilled, finetune, lipsum_ft
+from calib_jax.methods.baselines import distilled, finetune, lipsum_ft, zero_shot
 from calib_jax.methods.compositions import born_again
 from calib_jax.methods.method import Method
 from calib_jax.methods.probes import linear_probe, lp_ft
-from calib_jax.methods.robust import carot, flyp
+from calib_jax.methods.robust import carot, flyp, tracer
 from calib_jax.objectives.contrastive import Contrastive
 from calib_jax.objectives.cross_entropy import CrossEntropy
 from calib_jax.objectives.distillation import SelfDistillation
@@ -64,6 +64,44 @@ def test_errors_of_the_parts_name_the_method():
     method = carot().scheduled(learning_rate=-1.0)
     assert error_of(method).startswith("mine.optimizer.learning_rate: got -1.0")
     assert error_of(carot(), num_steps=500).startswith("mine.optimizer.warmup_steps: got")
+
+
+def test_nonsense_is_refused():
+    assert error_of(carot(orthogonality=-0.2)).startswith(
+        "mine.terms.orthogonality.weight: got -0.2, expected a finite number >= 0: a negative"
+    )
+    assert error_of(flyp(), num_steps=0) == (
+        "mine: it has terms to be trained on, but training.num_steps of its stage is 0. Set it to "
+        "at least 1, or take zero_shot()."
+    )
+    zero_shot().validate("mine", num_steps=0)
+    linear_probe().validate("mine", num_steps=0)
+    method = zero_shot().scheduled(learning_rate=float("inf"))
+    assert error_of(method, num_steps=0).startswith("mine.optimizer.learning_rate: got inf")
+    method = carot().scheduled(warmup_steps=1)
+    method.terms["self_distillation"].start_step = 100
+    method.validate("mine", num_steps=101)
+    assert error_of(method, num_steps=100) == (
+        "mine.terms.self_distillation.start_step: got 100, expected less than the 100 training "
+        "steps: the term would never count. Lower it, or train longer."
+    )
+    carot().scheduled(warmup_steps=0).validate("mine", num_steps=1)  # a try of one step
+
+
+def test_what_is_probably_not_meant_is_said():
+    method = carot()
+    assert method.notes("mine", num_steps=25_030) == method.notes("mine", num_steps=501) == []
+    assert method.notes("mine", num_steps=500) == [
+        "mine.teacher.update_every: got 500 with 500 training steps: the teacher follows the first "
+        "step alone. Set it to 10 for 50 updates."
+    ]
+    method = flyp()
+    for term in method.terms.values():
+        term.weight = 0.0
+    assert method.notes("mine", num_steps=10) == [
+        "mine.terms: every weight is 0, so that the weight decay alone trains. Raise one of them."
+    ]
+    assert zero_shot().notes("mine", num_steps=0) == tracer().notes("mine", num_steps=5) == []
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def test_a_regex_that_matches_nothing_is_an_error():
         (
             "learning_rate",
             -1.0,
-            r"learning_rate: got -1.0, expected a finite number >= 0",
+            r"learning_rate: got -1.0, expected a finite number > 0. Cor",
         ),
         ("learning_rate", float("inf"), r"learning_rate: got inf, expected a finite"),
         ("weight_decay", float("nan"), r"weight_decay: got nan, expected a finite"),

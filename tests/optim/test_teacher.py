@@ -259,7 +259,7 @@ def test_a_beta_out_of_range_is_an_error(beta):
         ),
         ("final_momentum", 1.1, r"^final_momentum: got 1.1, expected a number in 0\.\.1"),
         ("ramp_fraction", float("nan"), r"^ramp_fraction: got nan, expected a number"),
-        ("update_every", 0, r"^update_every: got 0, expected at least 1\. Set it to 1"),
+        ("update_every", 0, r"^update_every: got 0, expected at least 1 and less than 2"),
     ],
 )
 def test_settings_out_of_range_are_errors(field, value, message):

@@ -305,6 +305,22 @@ def test_page_names_everything(page):
     assert "image-rendering: pixelated" in page and 'class="pixels"' in page
 
 
+def test_every_table_scrolls_in_a_box_of_its_own(page):
+    boxes = re.findall(r'<div class="scroll(?: wide)?" tabindex="0"><table', page)
+    assert len(boxes) == page.count("<table") > 5
+    assert ".scroll { overflow-x: auto;" in page
+
+
+def test_a_config_that_says_nothing_of_its_choices_is_said_to(tmp_path):
+    results = make_results() | {"tuned_on": ""}
+    trained = render(tmp_path, results)
+    assert "not said: they are what the config has" in trained
+    assert "tuned on" not in (tmp_path / "table.md").read_text(encoding="utf-8")
+    for run in results["runs"]:
+        run["num_steps"] = 0
+    assert "Hyper-parameters chosen on" not in render(tmp_path, results)
+
+
 def test_numbers_on_the_page_are_those_of_the_results(page):
     results = make_results()
     rows = [row for row in Page(page).rows if row]

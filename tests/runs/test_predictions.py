@@ -136,12 +136,10 @@ def test_files_that_do_not_go_together(files):
 def test_what_is_wrong_in_a_file_names_it(files):
     """Whichever split it is."""
     np.savez(files / "nan.npz", logits=np.full_like(LOGITS, np.nan), labels=LABELS)
-    np.savez(files / "tiny.npz", logits=LOGITS[:3], labels=LABELS[:3])
     for first, second, held_out, message in (
         ("nan", "blur", "held_out", r"/nan\.npz: logits: got nan at \[0, 0\]"),
         ("clean", "nan", "held_out", r"/nan\.npz: shifts\.a\.b\.logits: got nan at \[0, 0\]"),
         ("clean", "blur", "nan", r"/nan\.npz: calibration\.logits: got nan at \[0, 0\]"),
-        ("tiny", "blur", "held_out", r"/tiny\.npz: num_bins: got 15 bins for 3 examples"),
         ("clean", "blur", "clean", r"/clean\.npz: calibration\.logits: got in row \[0\] what log"),
     ):
         config = PredictionFiles(

@@ -10,12 +10,12 @@ from calib_jax.core.errors import ConfigError, TrainingError
 from calib_jax.core.types import Predictions
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.methods.baselines import finetune, zero_shot
-from calib_jax.methods.probes import lp_ft
+from calib_jax.methods.probes import linear_probe, lp_ft
 from calib_jax.runs.experiment import Tuning
 from calib_jax.runs.features import Features
 from calib_jax.runs.run import run
 from calib_jax.runs.trainer import Trainer
-from calib_jax.runs.tuning import choose
+from calib_jax.runs.tuning import check_judges, choose, described
 from calib_jax.runs.workdir import Workdir
 from calib_jax.training.loop import Fitted
 
@@ -143,8 +143,14 @@ def test_a_metric_that_the_split_has_none_of_is_found_first(tuned):
         r"^tuning.metric: got 'nll', but several classes are right for an example of the "
         r"validation split, which has no such number\. Set ece_15, or another split\.$"
     )
+    experiment = tuned("sure", "unsure")[3]
+    check_judges(experiment, {"validation": PLAIN})
     with pytest.raises(ConfigError, match=message):
-        tuned("sure", "unsure", split=split)
+        check_judges(experiment, {"validation": split})
+    experiment.tuning, experiment.methods = None, {"probe": linear_probe()}
+    message = r"^methods.probe.optimizer: got 'nll', but several .* Choose another split\.$"
+    with pytest.raises(ConfigError, match=message):
+        check_judges(experiment, {"validation": split})
     assert tuned("sure", "unsure", split=split, metric="ece_15")[1]["lp_ft"]["chosen"] == "sure"
 
 
@@ -211,3 +217,9 @@ def test_a_metric_that_nobody_knows_is_found_first(tiny_experiment, tmp_path):
     with pytest.raises(ConfigError, match=message):
         run(tiny_experiment(tuning=tuning), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_report_says_what_was_tuned_where():
+    assert described({}) == ""
+    record = {"flyp": {"metric": "nll"}, "carot": {"metric": "nll"}}
+    assert described(record) == "the validation split (flyp, carot, by nll)"

@@ -80,11 +80,62 @@ def test_a_second_process_is_refused(workdir):
         pass
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_is_refused_leaves_nothing_behind(workdir, is_there):
+    if is_there:
+        workdir.path.mkdir(parents=True)
+        (workdir.path / "mine.txt").write_text("x")
+    root = workdir.path.parents[1]
+    before = sorted(root.rglob("*"))
+    with pytest.raises(ConfigError, match="no such data set"), workdir.opened():
+        assert (workdir.path / ".lock").exists()
+        raise ConfigError("no such data set")
+    assert sorted(root.rglob("*")) == before
+
+
+def test_a_stopped_run_keeps_what_it_has_and_its_lock(workdir):
+    with workdir.opened():
+        workdir.claim(CONFIG)
+    with pytest.raises(KeyboardInterrupt), workdir.opened():
+        raise KeyboardInterrupt
+    assert sorted(path.name for path in workdir.path.iterdir()) == [".lock", "config.json"]
+
+
+def test_a_lock_is_neither_followed_nor_emptied(workdir, tmp_path):
+    other = tmp_path / "mine.txt"
+    other.write_text("precious")
+    workdir.path.mkdir(parents=True)
+    lock = workdir.path / ".lock"
+    lock.symlink_to(other)
+    message = r"tiny: cannot be written \(\.lock is a link\)\. Choose another --workdir"
+    with pytest.raises(ConfigError, match=message), workdir.opened():
+        pass
+    assert other.read_text() == "precious"
+    lock.unlink()
+    lock.write_text("notes")
+    with workdir.opened():
+        assert lock.read_text() == "notes"
+
+
+def test_a_lock_that_another_process_removes_is_no_lock(workdir, monkeypatch):
+    def remove(*_):
+        (workdir.path / ".lock").unlink()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fcntl.flock", remove)
+        with pytest.raises(ConfigError, match="another process is running"), workdir.opened():
+            pass
+
+
 def test_a_damaged_file_of_the_run_is_named(tmp_path):
     path = tmp_path / "carot.json"
     path.write_text('{"metrics": ')
     with pytest.raises(DataError, match=r"carot.json: damaged \(.*\)\. Delete it to have it made"):
         read_json(path)
+    path.write_text("[1]")
+    with pytest.raises(DataError, match=r"damaged \(got a list, expected a dict\)\. Delete it"):
+        read_json(path)
+    assert read_json(path, list) == [1]
     write_json(path, {"a": [1]})
     assert read_json(path) == {"a": [1]}
     path.write_text(path.read_text().replace("1", "2"))
@@ -100,10 +151,13 @@ def test_results_without_a_config_are_refused(workdir, name):
         workdir.check(CONFIG)
 
 
-@pytest.mark.parametrize("content", [b'{"seeds": [0', b"", b"\xff\xfe{"])
+@pytest.mark.parametrize("content", [b'{"seeds": [0', b"", b"\xff\xfe{", b"[1]", b"null", None])
 def test_a_damaged_config_is_refused(workdir, content):
     workdir.path.mkdir(parents=True)
-    workdir.config.write_bytes(content)
+    if content is None:
+        workdir.config.mkdir()
+    else:
+        workdir.config.write_bytes(content)
     with pytest.raises(ConfigError, match=r"config\.json is damaged \(.*\)\. Choose another"):
         workdir.check(CONFIG)
 

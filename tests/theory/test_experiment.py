@@ -161,7 +161,7 @@ def test_a_network_that_diverges_is_an_error():
         ("widths", (0, 4), r"widths: got \(0, 4\), expected numbers of at least 1"),
         ("class_mean", 0.0, "class_mean: got 0.0, expected a finite number > 0"),
         ("ood_scale", math.inf, "ood_scale: got inf, expected a finite number > 0"),
-        ("learning_rate", math.nan, "learning_rate: got nan, expected a finite number > 0"),
+        ("learning_rate", math.nan, "learning_rate: got nan, expected a number: a config with it"),
         ("flip_rate", 0.5, r"flip_rate: got 0.5, expected a number in \[0, 0.5\)"),
         ("self_distillation", (), r"self_distillation: got \(\), expected finite numbers > 0"),
         ("orthogonality", (0.0, 1.0), r"orthogonality: got \(0.0, 1.0\), expected finite num"),

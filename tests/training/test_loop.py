@@ -5,8 +5,8 @@ import jax
 import numpy as np
 import pytest
 
-from calib_jax.core import rngs
-from calib_jax.core.errors import ConfigError
+from calib_jax.core import inputs, rngs
+from calib_jax.core.errors import ConfigError, DataError, TrainingError
 from calib_jax.core.sharding import make_mesh
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.method import Method
@@ -14,6 +14,7 @@ from calib_jax.methods.robust import carot, flyp
 from calib_jax.objectives.term import Term
 from calib_jax.optim.optimizers import AdamW
 from calib_jax.optim.teacher import EmaTeacher
+from calib_jax.training import loop
 from calib_jax.training.history import History
 from calib_jax.training.logbook import Logbook
 from calib_jax.training.loop import Training, fit
@@ -158,3 +159,25 @@ def test_held_start_is_made_only_for_terms_that_need_it(tiny_model, tiny_batches
     held = held_start(Method(terms={"drift": Drift()}), encoder, tree, tiny_batches[0])
     assert held.params is tree
     assert held.contexts.shape == (2, 8)
+
+
+def test_logits_that_break_down_say_where_and_what_to_do():
+    """At a logged step as at any other."""
+
+    def probe(params):
+        inputs.check_finite(np.full((2, 3), params["value"]), name="logits")
+        return {"accuracy": 1.0}
+
+    assert loop._looked_at(probe, {"value": 1.0}, 4, "carot") == {"accuracy": 1.0}
+    message = (
+        r"^carot: on the validation split, logits: got nan at \[0, 0\] after step 4\. The last "
+        r"good checkpoint is kept\. Lower the learning rate, or look at the data\.$"
+    )
+    with pytest.raises(TrainingError, match=message):
+        loop._looked_at(probe, {"value": np.nan}, 4, "carot")
+
+    def small(params):
+        raise DataError("features: got 1 examples, expected at least 2. Use a larger split.")
+
+    with pytest.raises(DataError, match=r"^features: got 1 examples"):
+        loop._looked_at(small, {}, 4, "carot")

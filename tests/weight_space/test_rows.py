@@ -303,9 +303,9 @@ def test_every_combination_checks_what_it_is_made_of(kind):
         ),
         (ModelStock(of="carot", num_models=1), r"num_models: got 1, expected at least 2: the angl"),
         (Tpgm(of="carot", norm="l1"), r"norm: got 'l1', expected one of l2, mars\. Correct it\."),
-        (Tpgm(of="carot", num_steps=0), r"num_steps: got 0, expected more than 0\. Correct it\."),
-        (Tpgm(of="carot", batch_size=-1), r"batch_size: got -1, expected more than 0\. Correct it"),
-        (Tpgm(of="carot", learning_rate=float("nan")), r"learning_rate: got nan, expected more"),
+        (Tpgm(of="carot", num_steps=0), r"num_steps: got 0, expected a finite number > 0\. Co"),
+        (Tpgm(of="carot", batch_size=-1), r"batch_size: got -1, expected a finite number > 0"),
+        (Tpgm(of="carot", learning_rate=float("nan")), r"learning_rate: got nan, expected a fin"),
     ],
 )
 def test_settings_out_of_range(combination, message):

@@ -39,6 +39,15 @@ class Split:
     share: tuple[float, float] = (0.0, 1.0)
     without: tuple[str, ...] = ()
 
+    def validate(self, field: str) -> None:
+        """Raises a ConfigError for a share that is none; `field` names the split."""
+        low, high = self.share
+        if not 0.0 <= low < high <= 1.0:
+            raise ConfigError(
+                f"{field}: got share {tuple(self.share)}, expected 0 <= low < high <= 1. "
+                "Correct it."
+            )
+
     def label_map(
         self, own_names: Sequence[str], class_names: Sequence[str], description: str
     ) -> Int[np.ndarray, " k"]:
@@ -205,12 +214,8 @@ class RecordSplit:
 
     def _chosen(self, split: Split) -> Sequence[int]:
         """The rows of the split that its share and its classes leave."""
+        split.validate(f"data set {self.description}")
         low, high = split.share
-        if not 0.0 <= low < high <= 1.0:
-            raise ConfigError(
-                f"data set {self.description}: got share {tuple(split.share)}, expected "
-                "0 <= low < high <= 1. Correct it."
-            )
         names = [name.replace("_", " ") for name in self.features["label"].names]
         left_out = [name.replace("_", " ") for name in split.without]
         unknown = [name for name in left_out if name not in names]
