@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -44,15 +44,12 @@ def takes_lists(function: Callable[_P, _R]) -> Callable[_P, _R]:
         return array
 
     @functools.wraps(function)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def call(*args: Any, **kwargs: Any) -> Any:
         positional = [read(*pair) for pair in zip(parameters, args, strict=False)]
-        return function(
-            *positional,
-            *args[len(positional) :],
-            **{key: read(key, value) for key, value in kwargs.items()},
-        )
+        named = {key: read(key, value) for key, value in kwargs.items()}
+        return cast(Any, function)(*positional, *args[len(positional) :], **named)
 
-    return call
+    return cast(Callable[_P, _R], call)
 
 
 def as_array(values: npt.ArrayLike, *, name: str) -> np.ndarray:
