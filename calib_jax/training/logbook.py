@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from calib_jax.core.errors import TrainingError
+from calib_jax.core.errors import DataError, TrainingError
+from calib_jax.core.types import Params
 from calib_jax.training.history import History
 
 
@@ -55,7 +57,7 @@ def training_title(phase: str, seed: int) -> str:
     return f"{phase}, seed {seed}"
 
 
-ADVICE = "The last good checkpoint is kept. Lower the learning rate, or look at the data."
+_ADVICE = "The last good checkpoint is kept. Lower the learning rate, or look at the data."
 """To who sees a training break down."""
 
 
@@ -76,10 +78,35 @@ def summary(steps: Sequence[Mapping[str, Any]], *, last: int, name: str) -> dict
                 terms = {k: float(v) for k, v in metrics.items() if k.startswith("terms/")}
                 raise TrainingError(
                     f"{name}: {key} is {float(metrics[key])} at step {number} "
-                    f"({', '.join(f'{k}={v:.4g}' for k, v in terms.items())}). {ADVICE}"
+                    f"({', '.join(f'{k}={v:.4g}' for k, v in terms.items())}). {_ADVICE}"
                 )
     means = {key: float(np.mean([m[key] for m in steps])) for key in steps[0]}
     means["learning_rate"] = float(steps[-1]["learning_rate"])
     terms = {k.removeprefix("terms/"): v for k, v in means.items() if k.startswith("terms/")}
     rest = {k: v for k, v in means.items() if not k.startswith("terms/")}
     return {"step": last, **rest, "terms": terms}
+
+
+def probed(
+    probe: Callable[[Params], Mapping[str, float]], params: Params, step: int, name: str
+) -> Mapping[str, float]:
+    """What a probe says of the parameters after a step.
+
+    Args:
+        probe: Judges them on the validation split.
+        params: The parameters.
+        step: The number of the step.
+        name: The phase, for the message.
+
+    Raises:
+        TrainingError: The parameters are finite, and their logits are not.
+    """
+    try:
+        return probe(params)
+    except DataError as error:
+        what = str(error).partition(", expected")[0]
+        if not re.search(r": got (nan|-?inf) at ", what):
+            raise
+        raise TrainingError(
+            f"{name}: on the validation split, {what} after step {step}. {_ADVICE}"
+        ) from error

@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from google.protobuf.json_format import ParseError
 from google.protobuf.message import DecodeError
 from jaxtyping import Int
 
 from calib_jax.core.errors import ConfigError, DataError, nearest
-from calib_jax.core.paths import expanded
+from calib_jax.data.datasets.folders import files_of, open_folder, open_split, reason
 from calib_jax.data.fingerprints import fingerprint
 from calib_jax.data.images import Pixels, decode
-from calib_jax.data.official import command
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -198,9 +196,9 @@ class RecordSplit:
         """
         self.split = split
         self.description = f"{split.name}[{split.split}]"
-        builder = _open(split, data_dirs)
+        builder = open_folder(split.name, data_dirs)
         self._folder = pathlib.Path(builder.data_dir)
-        self._source = _as_source(builder, split, self.description)
+        self._source = open_split(builder, split.split, self.description)
         self.features: dict[str, Any] = dict((builder.info.features or {}).items())
         if "image" not in self.features or not isinstance(
             self.features.get("label"), tfds.features.ClassLabel
@@ -253,7 +251,7 @@ class RecordSplit:
     def fingerprint(self) -> int:
         """What tells another content of the folder (`fingerprints.fingerprint`)."""
         bases = {part.strip().split("[")[0] for part in self.split.split.split("+")}
-        return fingerprint(_files_of(self._folder, bases))
+        return fingerprint(files_of(self._folder, bases))
 
     def read(self, index: int) -> Record:
         """An example.
@@ -270,7 +268,7 @@ class RecordSplit:
         # RuntimeError is ArrayRecord's: a checksum that does not match, a short or missing file.
         except (RuntimeError, DecodeError) as error:
             raise DataError(
-                f"{where}: the record cannot be read: {_reason(error)}. {again}"
+                f"{where}: the record cannot be read: {reason(error)}. {again}"
             ) from error
         if row["image"] is None or row["label"] is None:
             raise DataError(f"{where}: it holds no image or no label. {again}")
@@ -282,75 +280,3 @@ class RecordSplit:
             name = row["id"].decode(errors="backslashreplace")
         answers = tuple(int(answer) for answer in row.get("answers", ()))
         return Record(where, name, row["image"], label, answers, self._folder)
-
-
-def _open(split: Split, data_dirs: Sequence[pathlib.Path]) -> tfds.core.DatasetBuilder:
-    data_dirs = [expanded(data_dir, field="data_dir") for data_dir in data_dirs]
-    for data_dir in data_dirs:
-        folder = data_dir / split.name
-        versions = [path.parent for path in folder.glob("*/features.json") if _is_prepared(path)]
-        if versions:
-            newest = max(versions, key=lambda path: tuple(map(int, path.name.split("."))))
-            try:
-                return tfds.builder_from_directory(str(newest))
-            except (ParseError, ValueError, OSError) as error:
-                raise ConfigError(
-                    f"data set {split.name!r}: the folder {newest} is damaged: {_reason(error)}. "
-                    "Delete it and prepare the data set again."
-                ) from error
-    known = sorted(
-        str(path.parent.parent.relative_to(data_dir))
-        for data_dir in data_dirs
-        for path in data_dir.glob("**/features.json")
-        if _is_prepared(path)
-    )
-    prepare = command(split.name, data_dirs[-1])
-    raise ConfigError(
-        f"data set {split.name!r}: no prepared TFDS folder in {' or '.join(map(str, data_dirs))}."
-        f"{'' if prepare else nearest(split.name, known)} "
-        f"Found there: {', '.join(known[:12]) or 'nothing'}. "
-        f"{f'Run {prepare}, or set' if prepare else 'Set'} --config.data_dir to the folder that "
-        "holds it."
-    )
-
-
-def _files_of(folder: pathlib.Path, bases: set[str]) -> list[pathlib.Path]:
-    """The records of these splits, and what says what they hold."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if any(f"-{base}." in path.name for base in bases)
-        or path.name == "features.json"
-        or path.name.endswith(".labels.txt")
-    ]
-
-
-def _is_prepared(features: pathlib.Path) -> bool:
-    # An interrupted preparation leaves a folder such as 1.0.0.incompleteA1B2C3.
-    return re.fullmatch(r"\d+\.\d+\.\d+", features.parent.name) is not None
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
-
-
-# Not annotated as a Sequence: the run-time type checks of the tests would read a random record.
-def _as_source(builder: tfds.core.DatasetBuilder, split: Split, description: str) -> Any:
-    splits = sorted(builder.info.splits)
-    if split.split.split("[")[0] not in splits:
-        raise ConfigError(
-            f"data set {description}: got split {split.split!r}, expected one of "
-            f"{', '.join(splits)}.{nearest(split.split, splits)} Correct the split's name."
-        )
-    try:
-        source = builder.as_data_source(
-            split=split.split, decoders={"image": tfds.decode.SkipDecoding()}
-        )
-        if len(source) == 0:
-            raise ValueError("it is empty")
-    except (ValueError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(
-            f"data set {description}: cannot be opened: {_reason(error)}. "
-            "Prepare it as ArrayRecord, and write slices that are not empty as train[:90%]."
-        ) from error
-    return source
