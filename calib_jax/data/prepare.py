@@ -69,6 +69,8 @@ def prepare(
                     if check:
                         builder = builder.checked(leave_out_broken=leave_out_broken)
                     builder.write()
+                    for remark in builder.remarks:
+                        say(f"{builder.info.full_name}: {remark}.")
                 builders.append(builder)
             return builders
     base = name.partition("/")[0]

@@ -47,6 +47,19 @@ def test_the_command_writes_what_a_split_opens(pack, picture, tmp_path, capsys):
     assert len(images.absent) == 800
 
 
+def test_what_is_left_out_is_said(pack, picture, tmp_path, capsys):
+    """Kaggle's tree: the test images have no labels."""
+    names = ("train/cat/0.png", "train/dog/0.png", "test/0.png", "test/1.png", "README.txt")
+    archive = pack(tmp_path / "pets.zip", dict.fromkeys(names, picture(9)))
+    options = [f"--data_dir={tmp_path}", f"--archive={archive}"]
+    assert main(["image_folder/pets", *options]) == 0
+    assert capsys.readouterr().out == (
+        "image_folder/pets/1.0.0: left out: 1 other file (README.txt), 2 unlabelled images "
+        "(test/0.png, test/1.png).\n"
+        "image_folder/pets/1.0.0: 2 images in split train\n"
+    )
+
+
 def test_folders_of_imagenet_v2_are_numbers(pack, picture, tmp_path):
     files = {f"imagenetv2-format-val/{label}/a.jpeg": picture(1) for label in ("0", "10", "2")}
     archive = pack(tmp_path / "imagenet_v2", files)

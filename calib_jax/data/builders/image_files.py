@@ -6,6 +6,7 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,9 +17,17 @@ from calib_jax.core.errors import DataError
 from calib_jax.core.printing import say
 from calib_jax.data.builders import record
 from calib_jax.data.builders.archives import Archive
+from calib_jax.data.builders.listings import one_line
 from calib_jax.data.images import decode, identify
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif"),
+    *(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
+)
+"""What image files end with, in whatever case."""
+
+_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # categories of characters: controls, and ends of lines
 
 Convert = Callable[[bytes, str], bytes]
 
@@ -58,6 +67,7 @@ class ImageFiles(record.RecordBuilder):
         description: str,
         data_dir: pathlib.Path,
         convert: Convert | None = None,
+        remarks: Sequence[str] = (),
     ) -> None:
         """A builder.
 
@@ -69,9 +79,15 @@ class ImageFiles(record.RecordBuilder):
             description: What it is, for dataset_info.json.
             data_dir: Folder to write to.
             convert: What is stored for a file's content; it also gets the path, for messages.
+            remarks: What was decided and left out, which the description ends with.
+
+        Raises:
+            DataError: A class name cannot be kept, or two are one.
         """
+        check_class_names(name, class_names)
         self.name, _, config = name.partition("/")
         self._whole_name, self._root = name, data_dir
+        self.remarks = tuple(remark for remark in remarks if remark)
         self._splits, self._class_names, self._read = dict(splits), list(class_names), read
         self._description, self._convert = description, convert
         self._config = tfds.core.BuilderConfig(name=config) if config else None
@@ -101,7 +117,7 @@ class ImageFiles(record.RecordBuilder):
         if empty:
             raise DataError(
                 f"archive: all {len(self._splits[empty[0]])} images of the split {empty[0]!r} are "
-                f"broken, first {_shown(self._splits[empty[0]][0].path)}. Replace the files."
+                f"broken, first {one_line(self._splits[empty[0]][0].path)}. Replace the files."
             )
         num_files = sum(map(len, self._splits.values()))
         left_out = f"{len(broken):,} of {num_files:,} images are broken and left out: "
@@ -115,6 +131,7 @@ class ImageFiles(record.RecordBuilder):
             description=f"{self._description} {left_out[0].upper()}{left_out[1:]}",
             data_dir=self._root,
             convert=self._convert,
+            remarks=self.remarks,
         )
 
     def _broken(self) -> dict[str, str]:
@@ -151,7 +168,7 @@ class ImageFiles(record.RecordBuilder):
             features["answers"] = tfds.features.Sequence(label)
         return tfds.core.DatasetInfo(
             builder=self,
-            description=self._description,
+            description=" ".join([self._description, *(f"{one}." for one in self.remarks)]),
             features=tfds.features.FeaturesDict(features),
             supervised_keys=("image", "label"),
             disable_shuffling=True,  # the order of the archive
@@ -185,17 +202,12 @@ def _reason(file: ImageFile, data: bytes) -> str:
 
 
 def _where(file: ImageFile) -> str:
-    return f"archive: {_shown(file.path)}"
-
-
-def _shown(path: str) -> str:
-    """A path on one line."""
-    return path.replace("\n", "\\n")
+    return f"archive: {one_line(file.path)}"
 
 
 def _listed(paths: Sequence[str]) -> str:
     more = f", and {len(paths) - _NUM_SHOWN:,} more" if len(paths) > _NUM_SHOWN else ""
-    return ", ".join(map(_shown, paths[:_NUM_SHOWN])) + more
+    return ", ".join(map(one_line, paths[:_NUM_SHOWN])) + more
 
 
 def _replaced(first: str, others: Sequence[str]) -> str:
@@ -208,7 +220,35 @@ def _replaced(first: str, others: Sequence[str]) -> str:
     )
 
 
-def images_of(archive: Archive) -> list[str]:
+def check_class_names(name: str, class_names: Sequence[str]) -> None:
+    """Refuses names that do not come back as they are from the file that TFDS keeps them in.
+
+    It has a name a line, without the blanks at both ends.
+
+    Args:
+        name: Of the data set, for messages.
+        class_names: In the order of the labels.
+
+    Raises:
+        DataError: One is empty, begins or ends with a blank, or holds the end of a line or another
+            control character; or two differ by underscores for spaces alone.
+    """
+    known: dict[str, str] = {}
+    for own in class_names:
+        if not own or own != own.strip() or _CONTROLS.intersection(map(unicodedata.category, own)):
+            raise DataError(
+                f"{name}: got the class name {own!a}, expected text without blanks at its ends "
+                "and without control characters. Rename the folder."
+            )
+        plain = unicodedata.normalize("NFC", own.replace("_", " "))
+        if known.setdefault(plain, own) != own:
+            raise DataError(
+                f"{name}: got the class names {known[plain]!a} and {own!a}, which are one with "
+                "spaces for underscores. Merge the folders, or rename one."
+            )
+
+
+def images_in(archive: Archive) -> list[str]:
     """The image files of an archive, by their suffix.
 
     Raises:
@@ -220,3 +260,20 @@ def images_of(archive: Archive) -> list[str]:
             f"archive {archive.path}: it holds no image ({', '.join(SUFFIXES)}). Pass another."
         )
     return names
+
+
+def images_of(archive: Archive) -> list[str]:
+    """The image files of an official archive, none of which may be missing.
+
+    Raises:
+        DataError: There is none, or one is a link that leads nowhere.
+    """
+    broken = [
+        name for name in archive.left_out.get("broken link", ()) if name.lower().endswith(SUFFIXES)
+    ]
+    if broken:
+        raise DataError(
+            f"archive {archive.path}: got {len(broken)} broken links, first {broken[0]}, expected "
+            "the images. Pass the official archive, or the whole folder."
+        )
+    return images_in(archive)

@@ -90,32 +90,41 @@ class Split:
 
 @dataclasses.dataclass(kw_only=True)
 class NumberedSplit(Split):
-    """A split of a data set that numbers its classes, in the order of the class names."""
+    """A split of a data set that numbers its classes, from 0 or 1: places in the class names."""
 
     def label_map(
         self, own_names: Sequence[str], class_names: Sequence[str], description: str
     ) -> Int[np.ndarray, " k"]:
-        """0 to k - 1, for k class names.
+        """The number of each class, less the smallest; 7 may be called 00007.
 
         Args:
-            own_names: `"0"` to `"k - 1"`, as TFDS calls classes without names.
+            own_names: The numbers, in the data set's order.
             class_names: What the numbers stand for.
             description: `name[split]`, for messages.
 
         Raises:
-            ConfigError: The classes have names, or there are others than k.
+            ConfigError: The classes have names, lack a number, or are not k.
         """
-        if tuple(own_names) != tuple(map(str, range(len(own_names)))):
+        named = [name for name in own_names if re.fullmatch(r"[0-9]{1,9}", name) is None]
+        if named:
             raise ConfigError(
-                f"data set {description}: got the class {own_names[0]!r}, expected numbers. "
+                f"data set {description}: got the class {named[0]!r}, expected numbers. "
                 "Name the split by Split, which goes by class names."
             )
-        if len(own_names) != len(class_names):
+        numbers, num_classes = [int(name) for name in own_names], len(own_names)
+        first = min([1, *numbers])
+        absent = set(range(first, first + num_classes)) - set(numbers)
+        if absent:
+            raise ConfigError(
+                f"data set {description}: got no class {min(absent)}, expected 0 to "
+                f"{num_classes - 1} or 1 to {num_classes}. Rename its folders."
+            )
+        if num_classes != len(class_names):
             raise ConfigError(
                 f"data set {description}: got {len(class_names)} class names, expected "
-                f"{len(own_names)}. Correct class_names."
+                f"{num_classes}. Correct class_names."
             )
-        return np.arange(len(own_names), dtype=np.int32)
+        return np.array(numbers, np.int32) - first
 
 
 def id_position(name: str) -> float:

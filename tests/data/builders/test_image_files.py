@@ -1,10 +1,17 @@
 """Files become examples in the order given, bytes unchanged."""
 
+import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from calib_jax.core.errors import DataError
 from calib_jax.data.builders.archives import open_archive
-from calib_jax.data.builders.image_files import ImageFile, ImageFiles, images_of
+from calib_jax.data.builders.image_files import (
+    ImageFile,
+    ImageFiles,
+    check_class_names,
+    images_of,
+)
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.datasets.records import RecordSplit, Split
 
@@ -41,3 +48,72 @@ def test_images_go_by_their_suffix(pack, tmp_path):
         pytest.raises(DataError, match=r"^archive .*y: it holds no image \(.jpg, .*\)\. Pass anot"),
     ):
         images_of(archive)
+
+
+def test_no_image_of_an_official_archive_is_missing(tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/a.jpg").touch()
+    (tmp_path / "x/b.jpg").symlink_to("c.jpg")
+    message = (
+        r"got 1 broken links, first b\.jpg, expected the images\. Pass the official archive, or"
+    )
+    with open_archive(tmp_path / "x") as archive, pytest.raises(DataError, match=message):
+        images_of(archive)
+
+
+def check_names(num_draws, tmp_path):
+    """Names that are taken come back from TFDS's file, and are apart where labels are compared."""
+    letters = [
+        "a",
+        "b",
+        "\xe9",
+        "e\u0301",
+        "_",
+        " ",
+        "\t",
+        "\n",
+        "\r",
+        "\x0b",
+        "\x1c",
+        "\x85",
+        "\u2028",
+    ]
+    letters += ["\u3000", "\xa0", "\ufeff", "\udce9", "\0", "\u200b", "/"]
+    share = np.array([9, 9, 2, 2, 3, 2, *[0.3] * (len(letters) - 6)])
+    num_taken = 0
+    for seed in range(num_draws):
+        rng = np.random.default_rng(seed)
+        drawn = [
+            "".join(rng.choice(letters, rng.integers(1, 5), p=share / share.sum()))
+            for _ in range(3)
+        ]
+        names = sorted(set(drawn))
+        try:
+            check_class_names("x", names)
+        except DataError as error:
+            assert "\n" not in str(error)
+            continue
+        num_taken += 1
+        tfds.features.ClassLabel(names=names).save_metadata(tmp_path, "label")
+        read = tfds.features.ClassLabel(num_classes=len(names))
+        read.load_metadata(tmp_path, "label")
+        assert read.names == names
+        assert len({name.replace("_", " ") for name in names}) == len(names)
+    assert num_taken > num_draws / 10
+
+
+def test_drawn_names(tmp_path):
+    check_names(100, tmp_path)
+
+
+@pytest.mark.many
+def test_many_drawn_names(tmp_path):
+    check_names(1000, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "a\nb"])
+def test_a_class_name_that_cannot_be_kept(name):
+    with pytest.raises(
+        DataError, match="^x: got the class name '.*', expected text without blanks"
+    ):
+        check_class_names("x", ["a", name])

@@ -157,11 +157,25 @@ def test_nothing_is_left(named_data, choice):
             r"got the class 'red', expected numbers\. Name the split by Spl",
         ),
         (("0", "1"), ("a", "b", "c"), r"got 3 class names, expected 2\. Correct class_names\."),
+        (("0", "1", "3"), "abc", r"got no class 2, expected 0 to 2 or 1 to 3\. Ren"),
+        (("1", "3"), "ab", r"got no class 2, expected 0 to 1 or 1 to 2\. Rename"),
+        (("0", "00", "1"), "abc", r"got no class 2, expected 0 to 2"),
+        (("0", "²"), "ab", r"got the class '²', expected numbers"),
+        (("9" * 5000, "0"), "ab", r"got the class '9999999999.*', expected numbers"),
     ],
 )
 def test_classes_that_are_no_numbers_or_others(own_names, class_names, message):
     with pytest.raises(ConfigError, match=rf"^data set x\[test\]: {message}"):
         NumberedSplit(name="x").label_map(own_names, class_names, "x[test]")
+
+
+@pytest.mark.parametrize("form", ["{}", "{:05}"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_folders_with_numbers_get_the_names_of_their_numbers(first, form):
+    names = [f"name {number}" for number in range(12)]
+    own = sorted(form.format(first + number) for number in range(12))
+    places = NumberedSplit(name="x").label_map(own, names, "x[test]")
+    assert [names[place] for place in places] == [f"name {int(name) - first}" for name in own]
 
 
 def test_a_data_dir_at_home(tmp_path, monkeypatch):
