@@ -3,16 +3,18 @@
 import dataclasses
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from calib_jax.classifiers.head import Head
 from calib_jax.classifiers.stored import CLASSIFIER_FILE, linear_map, write_head
 from calib_jax.core.errors import ConfigError, ExportError, nearest
+from calib_jax.core.trees import interpolate
 from calib_jax.core.types import Params
 from calib_jax.data.tokenizers import TextTokenizer
 from calib_jax.methods.method import Method
 from calib_jax.models.encoder import Encoder
 from calib_jax.models.weights.export import write_model
+from calib_jax.training.loop import Fitted
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -110,6 +112,28 @@ class Exporter:
                 "it; the same command goes on from here and trains nothing again."
             ) from error
 
+    def write_all(
+        self,
+        folders: Sequence[pathlib.Path],
+        fitted: Fitted,
+        export: Export,
+        head: Callable[[Params], Head],
+    ) -> None:
+        """Writes the models of a training that are not there yet.
+
+        Args:
+            folders: Of `export.folders`.
+            fitted: The training.
+            export: What is written of it.
+            head: Of parameters.
+
+        Raises:
+            ExportError: As `write`.
+        """
+        for folder, params in zip(folders, _exported(fitted, export), strict=True):
+            if not folder.exists():
+                self.write(folder, params, head(params))
+
     def write_encoder(self, folder: pathlib.Path, params: Params) -> None:
         """Writes the two towers and the tokenizer."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,3 +146,13 @@ class Exporter:
             pad=self.tokenizer.pad,
         )
         self.tokenizer.save(folder, context_length=self.encoder.config.text.context_length)
+
+
+def _exported(fitted: Fitted, export: Export) -> Iterator[Params]:
+    """The models of `export.folders`, one at a time: each may be large."""
+    if export.models:
+        yield fitted.params
+    if export.teacher and fitted.teacher is not None:
+        yield fitted.teacher
+    for share in export.wise_ft:
+        yield interpolate(fitted.start, fitted.params, share)

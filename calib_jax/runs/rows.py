@@ -8,31 +8,29 @@ import itertools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from calib_jax.core import progress
-from calib_jax.core.progress import Work
 from calib_jax.core.settings import differences
-from calib_jax.core.trees import interpolate
-from calib_jax.core.types import Batch, Params, Predictions
+from calib_jax.core.types import Params, Predictions
 from calib_jax.evaluation.detection import Scored
 from calib_jax.evaluation.evaluate import evaluate, score_splits, with_scores
 from calib_jax.evaluation.store import Store
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.method import Method
 from calib_jax.runs.experiment import FINETUNE
-from calib_jax.runs.export import Export
 from calib_jax.runs.identity import Identity
+from calib_jax.runs.plan import evaluation_title, zero_shot_title
 from calib_jax.runs.trainer import Trainer
 from calib_jax.runs.workdir import read_json, write_json
 from calib_jax.training.loop import Fitted
 from calib_jax.training.start import initial_params
 from calib_jax.weight_space.averages import ALPHAS
 from calib_jax.weight_space.curves import curve
-from calib_jax.weight_space.rows import Combination, Fit, HeldOut
+from calib_jax.weight_space.rows import Combination, Fit, watched
 
 
 class _Made(NamedTuple):
@@ -95,31 +93,14 @@ class Rows:
         else:
             record = kept["record"]
         folders = self._folders(name, seed)
-        if not all(folder.exists() for folder in folders):
-            self._export(folders, make())
+        if not all(folder.exists() for folder in folders) and (fitted := make().fitted):
+            head = self.features.predictor(make().method).head
+            self.trainer.exporter.write_all(folders, fitted, self.experiment.export, head)
         progress.board().drop(evaluation_title(name, seed))
         return record
 
-    def work(self) -> dict[str, Work]:
-        """What is left to be done for the rows, in trainings and evaluations."""
-        experiment, splits = self.experiment, self.splits.evaluated
-        found: dict[str, Work] = {}
-        for seed in experiment.seeds:
-            new = [
-                name
-                for name in (*experiment.methods, *experiment.weight_space)
-                if not self._is_finished(name, seed)
-            ]
-            if any(name in self.chosen for name in new):
-                found |= self.trainer.work([self.chosen[n] for n in new if n in self.chosen], seed)
-            if new and experiment.evaluation.needs_zero_shot():
-                labelled = sum(len(splits[split]) for split in experiment.evaluation.labelled())
-                found[zero_shot_title(seed)] = Work("image", labelled)
-            images = Work("image", sum(map(len, splits.values())))
-            found |= {evaluation_title(name, seed): images for name in new}
-        return found
-
-    def _is_finished(self, name: str, seed: int) -> bool:
+    def is_finished(self, name: str, seed: int) -> bool:
+        """Whether the record of a row and seed is there, and of this config."""
         kept = self._kept(self.workdir.evaluation(name, seed))
         return kept is not None and kept["identity"] == self._identity(name, seed)
 
@@ -166,7 +147,7 @@ class Rows:
             found = combination(
                 fits[0].start,
                 [Fit(fitted.params, fitted.teacher) for fitted in fits],
-                _watched(self.features.held_out(method), stage),
+                watched(self.features.held_out(method), stage),
             )
         spent = {
             "num_steps": 0,
@@ -233,16 +214,6 @@ class Rows:
                     store.write_score(split, score, identities[score], values)
         return scored
 
-    def _export(self, folders: Sequence[pathlib.Path], made: _Made) -> None:
-        """Writes the models that are not there yet."""
-        if made.fitted is None:
-            return
-        predictor = self.features.predictor(made.method)
-        models = _exported(made.fitted, self.experiment.export)
-        for folder, params in zip(folders, models, strict=True):
-            if not folder.exists():
-                self.trainer.exporter.write(folder, params, predictor.head(params))
-
     def _folders(self, name: str, seed: int) -> list[pathlib.Path]:
         """Where a row's models are exported."""
         if name not in self.chosen:
@@ -297,46 +268,7 @@ class Rows:
         return self._zero_shot[seed]
 
 
-def evaluation_title(name: str, seed: int) -> str:
-    """What the progress of a row's evaluation is called."""
-    return f"evaluate {name}, seed {seed}"
-
-
-def zero_shot_title(seed: int) -> str:
-    """What the progress of the pre-trained model's predictions is called."""
-    return f"zero-shot, seed {seed}"
-
-
-def _watched(held_out: HeldOut, stage: progress.StageProgress) -> HeldOut:
-    """The split, every look at which is progress of the stage, and so are a fit's steps."""
-
-    def metrics(params: Params) -> Mapping[str, Any]:
-        found = held_out.metrics(params)
-        stage.advance()
-        return found
-
-    def batches(count: int, size: int) -> Iterator[Batch]:
-        with progress.board().stage(
-            f"{stage.title}, its fit", total=count, unit="batch", is_minor=True
-        ) as steps:
-            for batch in held_out.batches(count, size):
-                yield batch
-                steps.advance()
-
-    return held_out._replace(metrics=metrics, batches=batches)
-
-
 def _spent(record: Mapping[str, Any]) -> dict[str, Any]:
     """What a record says of how its model was made."""
     keys = ("num_steps", "train_seconds", "chosen", "combination")
     return {key: record[key] for key in keys if key in record}
-
-
-def _exported(fitted: Fitted, export: Export) -> Iterator[Params]:
-    """The models of `export.folders`, one at a time: each may be large."""
-    if export.models:
-        yield fitted.params
-    if export.teacher and fitted.teacher is not None:
-        yield fitted.teacher
-    for share in export.wise_ft:
-        yield interpolate(fitted.start, fitted.params, share)

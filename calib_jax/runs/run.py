@@ -24,12 +24,13 @@ from calib_jax.runs.features import Features
 from calib_jax.runs.identity import Identities
 from calib_jax.runs.notes import notes
 from calib_jax.runs.page_record import with_page
+from calib_jax.runs.plan import candidates, rows_work, tuning_work
 from calib_jax.runs.results import datasets_of, example_images, results_of
 from calib_jax.runs.rows import Rows
 from calib_jax.runs.splits import Splits
 from calib_jax.runs.texts import Texts, read_texts, with_class_names
 from calib_jax.runs.trainer import Trainer
-from calib_jax.runs.tuning import candidates, check_judges, choose, described, tuning_work
+from calib_jax.runs.tuning import check_judges, choose, described
 from calib_jax.runs.workdir import Workdir, read_json, write_json
 
 # What no number of the results depends on.
@@ -59,10 +60,11 @@ def run(experiment: Experiment, path: pathlib.Path) -> dict[str, Any]:
         trainer = _opened(experiment, texts, workdir, mesh)
         config = _described(experiment, trainer.identities)
         write_json(workdir.config, config)
-        board.plan(tuning_work(trainer) | Rows(trainer, candidates(experiment)).work())
+        before = Rows(trainer, candidates(experiment))
+        board.plan(tuning_work(trainer) | rows_work(trainer, before.chosen, before.is_finished))
         chosen, tuning = choose(trainer, trainer.features)
         rows = Rows(trainer, chosen)
-        board.plan(rows.work())
+        board.plan(rows_work(trainer, chosen, rows.is_finished))
         names = (*experiment.methods, *experiment.weight_space)
         _announce(rows.changes(names, experiment.seeds), workdir)
         runs = [rows.record(name, seed) for seed in experiment.seeds for name in names]

@@ -2,12 +2,10 @@
 
 import concurrent.futures
 import dataclasses
-import itertools
 import json
 import multiprocessing
 import pathlib
 import pickle
-from collections.abc import Mapping
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -16,14 +14,12 @@ import jax
 from calib_jax.core import progress, settings, signals
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.printing import say
-from calib_jax.core.progress import Work
 from calib_jax.report.study import study_markdown, write_study
 from calib_jax.runs.experiment import Experiment
-from calib_jax.runs.rows import evaluation_title
+from calib_jax.runs.plan import later_work
 from calib_jax.runs.run import run
 from calib_jax.runs.study_record import collect_study
 from calib_jax.runs.workdir import read_json, write_json
-from calib_jax.training.logbook import training_title
 
 _PRETRAIN = "pretrain"
 
@@ -103,7 +99,7 @@ def _run_all(experiments: dict[str, Experiment], path: pathlib.Path, *, processe
     folders = [path / name for name in experiments]
     if processes == 1 or len(experiments) < 2:
         for number, (name, experiment) in enumerate(experiments.items()):
-            later = _later(dict(list(experiments.items())[number + 1 :]), path)
+            later = later_work(dict(list(experiments.items())[number + 1 :]), path)
             label = f"{name} ({number + 1} of {len(experiments)})"
             with progress.put_up(progress.Board(label=label, later=later)):
                 run(experiment, path / name)
@@ -128,23 +124,6 @@ def _run_alone(name: str, experiment: Experiment, folder: pathlib.Path) -> None:
     """Runs an experiment in a process of its own, beside others: no bars, which would be mixed."""
     with signals.handled(), progress.put_up(progress.Board(label=name, bars=False)):
         run(experiment, folder)
-
-
-def _later(experiments: Mapping[str, Experiment], path: pathlib.Path) -> dict[str, Work]:
-    """What these experiments have to do, as far as their configs tell it; no finished ones."""
-    found = {}
-    for name, experiment in experiments.items():
-        if (path / name / "results.json").exists():
-            continue
-        for seed, phase in itertools.product(experiment.seeds, experiment.phases()):
-            steps = phase.method.num_steps(experiment.stage(phase.stage).training.num_steps)
-            if phase.method.terms:
-                found[f"{name}: {training_title(phase.name, seed)}"] = Work("step", steps)
-        found |= {
-            f"{name}: {evaluation_title(method, seed)}": Work("image", None)
-            for seed, method in itertools.product(experiment.seeds, experiment.methods)
-        }
-    return found
 
 
 def run_study(study: Study, path: pathlib.Path) -> dict[str, Any]:

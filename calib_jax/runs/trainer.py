@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from typing import cast
 
 import jax
 from jax.sharding import Mesh
 
 from calib_jax.core import rngs, settings
-from calib_jax.core.progress import Work
 from calib_jax.core.types import Params
 from calib_jax.data.images import Resize
 from calib_jax.data.pipeline import training_batches
@@ -25,7 +23,7 @@ from calib_jax.runs.splits import Splits
 from calib_jax.runs.texts import Texts
 from calib_jax.runs.workdir import Workdir, write_json
 from calib_jax.training.history import History
-from calib_jax.training.logbook import Logbook, training_title
+from calib_jax.training.logbook import Logbook
 from calib_jax.training.loop import BatchIterator, Fitted, fit
 from calib_jax.training.start import initial_params
 
@@ -84,29 +82,6 @@ class Trainer:
             seed: Of the run.
         """
         return self._fit(FINETUNE, name, method, self.pretrained(seed), seed)
-
-    def work(self, phases: Sequence[tuple[str, Method]], seed: int) -> dict[str, Work]:
-        """What is left of the trainings of a seed, pre-training included, by what they are called.
-
-        Args:
-            phases: Name and method of those after the pre-training.
-            seed: Of the run.
-        """
-        first = [phase for phase in self.experiment.phases() if phase.stage == PRETRAIN]
-        parts = [(PRETRAIN, phase.name, phase.method) for phase in first]
-        parts += [(FINETUNE, *part) for name, one in phases for part in one.parts(name)]
-        left = {
-            training_title(name, seed): self._steps_left(stage, name, method, seed)
-            for stage, name, method in parts
-            if method.terms and not isinstance(method.optimizer, LogisticRegression)
-        }
-        return {title: Work("step", steps) for title, steps in left.items() if steps}
-
-    def _steps_left(self, stage_name: str, name: str, method: Method, seed: int) -> int:
-        folder = self.workdir.checkpoints(name, seed)
-        kept = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
-        steps = method.num_steps(self.experiment.stage(stage_name).training.num_steps)
-        return max(steps - max(kept, default=0), 0)
 
     def _fit(
         self, stage_name: str, name: str, method: Method, encoder_params: Params, seed: int

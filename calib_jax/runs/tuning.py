@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from calib_jax.core.errors import TrainingError
-from calib_jax.core.progress import Work
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.evaluation.labelled import check_defined
 from calib_jax.evaluation.posthoc import VALIDATION
@@ -85,32 +84,6 @@ def choose(
             ],
         }
     return chosen, record
-
-
-def candidates(experiment: Experiment) -> dict[str, tuple[str, Method]]:
-    """Each method's phase and method as far as they are known before: a tuned one's first trial."""
-    trials = {} if experiment.tuning is None else experiment.tuning.trials
-    return {
-        name: (f"{name}.{next(iter(trials[name]))}", next(iter(trials[name].values())))
-        if name in trials
-        else (name, method)
-        for name, method in experiment.methods.items()
-    }
-
-
-def tuning_work(trainer: Trainer) -> dict[str, Work]:
-    """What is left of the trials' trainings."""
-    experiment = trainer.experiment
-    if experiment.tuning is None:
-        return {}
-    seed = experiment.seeds[0]
-    phases = [
-        (f"{name}.{trial}", method)
-        for name, trials in experiment.tuning.trials.items()
-        for trial, method in trials.items()
-        if not trainer.workdir.trial(f"{name}.{trial}", seed).exists()
-    ]
-    return trainer.work(phases, seed)
 
 
 def described(record: Mapping[str, Any]) -> str:

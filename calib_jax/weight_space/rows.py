@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from calib_jax.classifiers.head import Classifier
+from calib_jax.core import progress
 from calib_jax.core.errors import ConfigError, nearest
 from calib_jax.core.sharding import to_devices
 from calib_jax.core.types import Batch, Params, Predictions
@@ -52,6 +53,25 @@ class HeldOut(NamedTuple):
     metrics: Callable[[Params], Mapping[str, Any]]
     loss: Callable[[Params, Batch], Float[Array, ""]]
     batches: Callable[[int, int], Iterable[Batch]]
+
+
+def watched(held_out: HeldOut, stage: progress.StageProgress) -> HeldOut:
+    """The split, every look at which is progress of the stage, and so are a fit's steps."""
+
+    def metrics(params: Params) -> Mapping[str, Any]:
+        found = held_out.metrics(params)
+        stage.advance()
+        return found
+
+    def batches(count: int, size: int) -> Iterator[Batch]:
+        with progress.board().stage(
+            f"{stage.title}, its fit", total=count, unit="batch", is_minor=True
+        ) as steps:
+            for batch in held_out.batches(count, size):
+                yield batch
+                steps.advance()
+
+    return held_out._replace(metrics=metrics, batches=batches)
 
 
 def held_out(
