@@ -6,35 +6,28 @@ import dataclasses
 import functools
 import pathlib
 import re
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int32
 
-from calib_jax.core import settings
 from calib_jax.core.errors import ConfigError
-from calib_jax.core.hub import folder_of
-from calib_jax.core.manifests import MANIFEST
 from calib_jax.core.sharding import replicated
 from calib_jax.core.trees import trainable_mask
 from calib_jax.core.types import Params
 from calib_jax.data.captions import CaptionTable
 from calib_jax.data.datasets.prepared import ImageSplit
 from calib_jax.data.tokenizers import (
-    TOKENIZER_FILES,
     TextTokenizer,
-    check_fits,
-    read_tokenizer,
     tokenize,
     trimmed,
-    word_tokenizer,
 )
-from calib_jax.models.config import ClipConfig, TextConfig
 from calib_jax.models.encoder import Encoder
-from calib_jax.models.weights.load import Checkpoint, read_model
 from calib_jax.objectives.views import Tables
 from calib_jax.runs.experiment import FINETUNE, PRETRAIN, Experiment, Stage
+from calib_jax.runs.pretrained import make_tokenizer, read_pretrained
 from calib_jax.training.start import initial_params
 
 
@@ -81,13 +74,17 @@ def read_texts(experiment: Experiment, mesh: Mesh) -> Texts:
     Raises:
         ConfigError: A word, a regex or the pre-trained model does not fit.
     """
-    checkpoint = _read_pretrained(experiment)
+    checkpoint = read_pretrained(experiment)
     model = experiment.model if checkpoint is None else checkpoint.config
     if model is None:
         raise ConfigError("model: got None. Set it, or name a pretrained model.")
     encoder = Encoder(model, experiment.compute)
-    tokenizer = _make_tokenizer(experiment, model, checkpoint)
-    tables = _make_tables(experiment, tokenizer, model.text.context_length, mesh)
+    prompts = CaptionTable(experiment.finetune.class_names, experiment.evaluation.templates)
+    captions = {name: stage.captions() for name, stage in _trained_stages(experiment).items()}
+    texts = [text for table in (prompts, *captions.values()) for text in table.texts()]
+    tokenizer = make_tokenizer(experiment, model.text, checkpoint, texts)
+    tokens_of = _tokens(tuple(dict.fromkeys(texts)), tokenizer, model.text.context_length)
+    tables = _make_tables(prompts, captions, tokens_of, mesh)
     of_encoder = jax.eval_shape(encoder.init, jax.random.key(0))
     for phase in experiment.phases():
         if phase.method.terms:
@@ -105,24 +102,25 @@ def read_texts(experiment: Experiment, mesh: Mesh) -> Texts:
     return Texts(encoder, tokenizer, tables, None if checkpoint is None else checkpoint.params)
 
 
+def _tokens(
+    texts: tuple[str, ...], tokenizer: TextTokenizer, context_length: int
+) -> Callable[[CaptionTable], Int32[np.ndarray, "n t"]]:
+    """What gives the tokens of a table; all at once, so that one warning counts all too long."""
+    rows = tokenize(tokenizer, texts, context_length=context_length)
+    row_of = {text: number for number, text in enumerate(texts)}
+    return lambda table: trimmed(rows[[row_of[text] for text in table.texts()]], tokenizer)
+
+
 def _make_tables(
-    experiment: Experiment, tokenizer: TextTokenizer, context_length: int, mesh: Mesh
+    prompts: CaptionTable,
+    captions: Mapping[str, CaptionTable],
+    tokens_of: Callable[[CaptionTable], Int32[np.ndarray, "n t"]],
+    mesh: Mesh,
 ) -> dict[str, Tables]:
     """The tokens of each stage: its own captions, and the same prompts for all."""
-    class_names = experiment.finetune.class_names
-    prompts = CaptionTable(class_names, experiment.evaluation.templates)
-    captions = {name: stage.captions() for name, stage in _trained_stages(experiment).items()}
-    # At once, so that one warning counts all that are too long.
-    distinct = dict.fromkeys(t for table in (prompts, *captions.values()) for t in table.texts())
-    rows = tokenize(tokenizer, tuple(distinct), context_length=context_length)
-    row_of = {text: number for number, text in enumerate(distinct)}
     everywhere = replicated(mesh)
-
-    def tokens_of(table: CaptionTable) -> Int32[np.ndarray, "n t"]:
-        return trimmed(rows[[row_of[text] for text in table.texts()]], tokenizer)
-
     class_tokens = jax.device_put(
-        tokens_of(prompts).reshape(len(class_names), len(prompts.templates), -1), everywhere
+        tokens_of(prompts).reshape(len(prompts.class_names), len(prompts.templates), -1), everywhere
     )
     own = {name: tokens_of(table) for name, table in captions.items()}
     # As many rows for every stage, those at the end in no batch: so that equal steps of two stages
@@ -141,68 +139,3 @@ def _make_tables(
 def _trained_stages(experiment: Experiment) -> dict[str, Stage]:
     names = dict.fromkeys(phase.stage for phase in experiment.phases() if phase.method.terms)
     return {name: experiment.stage(name) for name in names}
-
-
-def _make_tokenizer(
-    experiment: Experiment, model: ClipConfig, checkpoint: Checkpoint | None
-) -> TextTokenizer:
-    if experiment.tokenizer:
-        field = "tokenizer"
-        patterns = (*TOKENIZER_FILES, MANIFEST)
-        folder = folder_of(experiment.tokenizer, field=field, patterns=patterns)
-        tokenizer = read_tokenizer(folder, field=field)
-    elif checkpoint is not None:
-        field = "pretrained"
-        tokenizer = read_tokenizer(checkpoint.folder, field=field)
-    else:
-        return _words_of_all_captions(experiment, model.text)
-    check_fits(
-        tokenizer,
-        vocab_size=model.text.vocab_size,
-        eot=tokenizer.eot if checkpoint is None else checkpoint.eot,
-        field=field,
-    )
-    return tokenizer
-
-
-def _words_of_all_captions(experiment: Experiment, text: TextConfig) -> TextTokenizer:
-    prompts = CaptionTable(experiment.finetune.class_names, experiment.evaluation.templates)
-    trained = [stage.captions() for stage in _trained_stages(experiment).values()]
-    captions = [text for table in (prompts, *trained) for text in table.texts()]
-    tokenizer = word_tokenizer(captions)
-    longest = max(len(encoding.ids) for encoding in tokenizer.backend.encode_batch(captions))
-    for name, size, what in (
-        ("vocab_size", tokenizer.vocab_size, "words of all captions"),
-        ("context_length", longest, "tokens of the longest caption"),
-    ):
-        if getattr(text, name) < size:
-            raise ConfigError(
-                f"model.text.{name}: got {getattr(text, name)}, expected at least the {size} "
-                f"{what}. Set model.text.{name}={size}."
-            )
-    return tokenizer
-
-
-def _read_pretrained(experiment: Experiment) -> Checkpoint | None:
-    if not experiment.pretrained:
-        return None
-    model = experiment.model
-    checkpoint = read_model(
-        experiment.pretrained,
-        image_size=experiment.image_size,
-        activation=experiment.activation or ("" if model is None else model.activation),
-    )
-    if model is None:
-        return checkpoint
-    expected, found = map(settings.to_dict, (model, checkpoint.config))
-    changes = [
-        change
-        for part in ("vision", "text", "embed_dim")
-        for change in settings.differences(expected[part], found[part], f"model.{part}")
-    ]
-    if changes:
-        raise ConfigError(
-            f"pretrained: {experiment.pretrained} holds another model: {'; '.join(changes)}. "
-            "Leave model out to take it from there, or choose another one."
-        )
-    return checkpoint
