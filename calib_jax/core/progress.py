@@ -155,7 +155,7 @@ class Board:
         """Shows how far a stage is, if it is time to."""
         if self._shows_bars():
             self._show_overall()
-        elif self.clock() - self._said >= self.interval:
+        elif self.clock() - self._said >= self.interval and stage.is_worth_a_line():
             whole = f"; {self.whole()}" if self.todo is not None else ""
             self._say(f"{stage.line()}{whole}")
 
@@ -268,6 +268,10 @@ class StageProgress:
     def advance(self, number: int = 1) -> None:
         """So many more units are done."""
         self.reach(self._count + number)
+
+    def is_worth_a_line(self) -> bool:
+        """Whether it takes long enough by now, if it is a minor one."""
+        return not self.is_minor or self.seconds() >= _LONG
 
     def seconds(self) -> float:
         """Since it began."""
