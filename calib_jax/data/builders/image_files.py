@@ -20,8 +20,8 @@ from calib_jax.data.builders.listings import one_line
 from calib_jax.data.images import decode, identify
 
 SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif"),
-    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif"),
     *(".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc"),
 )
 """What image files end with, in whatever case."""
