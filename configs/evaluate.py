@@ -72,11 +72,8 @@ def get_config(variant: str = "cifar10") -> Experiment:
     name, _, model = variant.partition(",")
     evaluation, class_names = data(name)
     if name in ALONE:
-        say(
-            f"calib_jax: {name} is tested with {', '.join(ALONE[name][1:])}, "
-            f"{len(evaluation.shifts)} shifts in all; evaluate.py:{name}+ leaves them out",
-            file=sys.stderr,
-        )
+        shifts = ", ".join(ALONE[name][1:])
+        say(f"calib_jax: {name} is tested with {shifts}; {name}+ leaves them out", file=sys.stderr)
     methods = {"zero_shot": zero_shot()}
     classifier = pathlib.Path(model) / CLASSIFIER_FILE
     if model and classifier.is_file():
@@ -89,5 +86,4 @@ def get_config(variant: str = "cifar10") -> Experiment:
         finetune=Stage(class_names=class_names, training=Training(num_steps=0)),
         methods=methods,
         evaluation=evaluation,
-        tuned_on="",
     )

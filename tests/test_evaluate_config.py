@@ -42,8 +42,7 @@ def test_what_a_name_stands_for_is_said_and_how_to_leave_it_out(capsys):
     make = runpy.run_path(str(CONFIG))["get_config"]
     make("cifar10,a/model")
     assert capsys.readouterr().err == (
-        "calib_jax: cifar10 is tested with cifar10.1, cifar10_c, 76 shifts in all; "
-        "evaluate.py:cifar10+ leaves them out\n"
+        "calib_jax: cifar10 is tested with cifar10.1, cifar10_c; cifar10+ leaves them out\n"
     )
     make("cifar10+")
     make("pets")
