@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from calib_jax.core.errors import TrainingError
+from calib_jax.core.errors import DataError, TrainingError
+from calib_jax.core.types import Params
 from calib_jax.training.history import History
 
 
@@ -83,3 +85,18 @@ def summary(steps: Sequence[Mapping[str, Any]], *, last: int, name: str) -> dict
     terms = {k.removeprefix("terms/"): v for k, v in means.items() if k.startswith("terms/")}
     rest = {k: v for k, v in means.items() if not k.startswith("terms/")}
     return {"step": last, **rest, "terms": terms}
+
+
+def looked_at(
+    probe: Callable[[Params], Mapping[str, float]], params: Params, step: int, name: str
+) -> Mapping[str, float]:
+    """What the probe says; a TrainingError where weights are finite and their logits are not."""
+    try:
+        return probe(params)
+    except DataError as error:
+        what = str(error).partition(", expected")[0]
+        if not re.search(r": got (nan|-?inf) at ", what):
+            raise
+        raise TrainingError(
+            f"{name}: on the validation split, {what} after step {step}. {ADVICE}"
+        ) from error

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -10,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from jax.sharding import Mesh
 
 from calib_jax.core import progress, signals
-from calib_jax.core.errors import ConfigError, DataError, TrainingError
+from calib_jax.core.errors import ConfigError
 from calib_jax.core.sharding import check_batch_size, to_devices
 from calib_jax.core.types import Batch, Params
 from calib_jax.methods.method import Method
@@ -18,7 +17,7 @@ from calib_jax.models.encoder import Encoder
 from calib_jax.objectives.views import Tables
 from calib_jax.optim.teacher import teacher_params
 from calib_jax.training.checkpoints import Checkpoints
-from calib_jax.training.logbook import ADVICE, Logbook
+from calib_jax.training.logbook import Logbook, looked_at
 from calib_jax.training.start import held_start, starting_state
 from calib_jax.training.state import TrainState
 from calib_jax.training.step import Metrics, make_train_step
@@ -177,7 +176,7 @@ def _train(
                 # and no checkpoint is written before all its steps are known to be finite.
                 row = unreported.row(step)
                 stage.reach(step, loss=row["loss"])
-                logbook.write({**row, **_looked_at(probe, state.params, step, logbook.name)})
+                logbook.write({**row, **looked_at(probe, state.params, step, logbook.name)})
                 unreported.restart_clock()
             stops = is_stopping()  # asked once: a signal may come between two questions
             if is_due or stops:
@@ -187,18 +186,3 @@ def _train(
                 break
         checkpoints.wait()
     return state
-
-
-def _looked_at(
-    probe: Callable[[Params], Mapping[str, float]], params: Params, step: int, name: str
-) -> Mapping[str, float]:
-    """What the probe says; a TrainingError where weights are finite and their logits are not."""
-    try:
-        return probe(params)
-    except DataError as error:
-        what = str(error).partition(", expected")[0]
-        if not re.search(r": got (nan|-?inf) at ", what):
-            raise
-        raise TrainingError(
-            f"{name}: on the validation split, {what} after step {step}. {ADVICE}"
-        ) from error
