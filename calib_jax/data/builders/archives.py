@@ -24,7 +24,7 @@ from calib_jax.data.builders.listings import (
     Listing,
     PackedFolder,
     listed,
-    one_line,
+    readable,
 )
 
 MAX_BYTES = 1 << 29
@@ -80,7 +80,7 @@ class Archive:
         except _DAMAGE as error:
             fix = "Replace it" if isinstance(error, _TooLargeError) else "Download it again"
             raise DataError(
-                f"archive {self.path}: {one_line(name)} cannot be read: {_reason(error)}. {fix}."
+                f"archive {self.path}: {readable(name)} cannot be read: {_reason(error)}. {fix}."
             ) from error
 
     def only(self, name: str) -> str:
@@ -112,7 +112,7 @@ def open_archive(path: pathlib.Path) -> Iterator[Archive]:
             listing = listed(DiskFolder(str(path)), path)
         except OSError as error:
             raise ConfigError(
-                f"archive {path}: {one_line(str(error.filename))} cannot be listed "
+                f"archive {path}: {readable(str(error.filename))} cannot be listed "
                 f"({error.strerror}). Correct its permissions."
             ) from error
         yield _archive(path, listing, _read_file)
@@ -186,7 +186,7 @@ def _zip_folder(zipped: zipfile.ZipFile, file: _Bounded, path: pathlib.Path) -> 
         if entry.compress_type not in _METHODS:
             method = _OTHER_METHODS.get(entry.compress_type, f"{entry.compress_type}")
             raise ConfigError(
-                f"archive {path}: {one_line(name)} is compressed by the method {method}, expected "
+                f"archive {path}: {readable(name)} is compressed by the method {method}, expected "
                 "store, deflate, bzip2 or lzma. Unpack it, and pass the folder."
             )
         if stat.S_ISLNK(entry.external_attr >> 16):
@@ -268,7 +268,7 @@ def _tar_folder(tarred: tarfile.TarFile, file: _Bounded, path: pathlib.Path) -> 
     for member in tarred:
         # Python's reader follows a negative size backwards, for ever (CVE-2025-8194).
         if member.size < 0 or member.offset <= position:
-            raise tarfile.ReadError(f"got the size {member.size} of {one_line(member.name)}")
+            raise tarfile.ReadError(f"got the size {member.size} of {readable(member.name)}")
         position = member.offset
         if member.isdir():
             top.add(member.name, None, path)

@@ -16,7 +16,7 @@ from calib_jax.core import progress
 from calib_jax.core.errors import DataError
 from calib_jax.data.builders import record
 from calib_jax.data.builders.archives import Archive
-from calib_jax.data.builders.listings import one_line
+from calib_jax.data.builders.listings import readable
 from calib_jax.data.images import decode, identify
 
 SUFFIXES = (
@@ -117,7 +117,7 @@ class ImageFiles(record.RecordBuilder):
         if empty:
             raise DataError(
                 f"archive: all {len(self._splits[empty[0]])} images of the split {empty[0]!r} are "
-                f"broken, first {one_line(self._splits[empty[0]][0].path)}. Replace the files."
+                f"broken, first {readable(self._splits[empty[0]][0].path)}. Replace the files."
             )
         num_files = sum(map(len, self._splits.values()))
         left_out = f"{len(broken):,} of {num_files:,} images are broken and left out"
@@ -206,12 +206,12 @@ def _reason(file: ImageFile, data: bytes) -> str:
 
 
 def _where(file: ImageFile) -> str:
-    return f"archive: {one_line(file.path)}"
+    return f"archive: {readable(file.path)}"
 
 
 def _listed(paths: Sequence[str]) -> str:
     more = f", and {len(paths) - _NUM_SHOWN:,} more" if len(paths) > _NUM_SHOWN else ""
-    return ", ".join(map(one_line, paths[:_NUM_SHOWN])) + more
+    return ", ".join(map(readable, paths[:_NUM_SHOWN])) + more
 
 
 def _replaced(first: str, others: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from calib_jax.core.errors import DataError
 from calib_jax.data.builders import layouts
 from calib_jax.data.builders.archives import Archive
 from calib_jax.data.builders.image_files import ImageFile, ImageFiles, images_in
-from calib_jax.data.builders.listings import one_line
+from calib_jax.data.builders.listings import readable
 
 Paths = Mapping[str, Sequence[tuple[str, str]]]
 """The paths of the class folder and of the file of every image, by the split."""
@@ -46,7 +46,7 @@ def image_folder(
             layout = layouts.layout(images)
         except layouts.LayoutError as error:
             raise DataError(
-                f"archive {archive.path}: {one_line(str(error))}, expected .../CLASS/FILE or "
+                f"archive {archive.path}: {readable(str(error))}, expected .../CLASS/FILE or "
                 f".../train/CLASS/FILE. It holds {layouts.Folder(images=images).drawn()} "
                 "(folders, and numbers of images). Move what is no class or split elsewhere."
             ) from None
@@ -63,7 +63,7 @@ def image_folder(
         read=archive.read,
         description=f"The images of {archive.path.name}; their folders are the classes.",
         data_dir=data_dir,
-        remarks=[one_line(remark), left_out_of(archive, left_out)],
+        remarks=[readable(remark), left_out_of(archive, left_out)],
     )
 
 
@@ -79,7 +79,7 @@ def left_out_of(archive: Archive, others: Mapping[str, Sequence[str]]) -> str:
     reasons = {"other file": other_files, **archive.left_out, **others}
     parts = [
         f"{len(paths):,} {reason}{'s' * (len(paths) > 1)} "
-        f"({', '.join(map(one_line, paths[:2]))}{', ...' * (len(paths) > 2)})"
+        f"({', '.join(map(readable, paths[:2]))}{', ...' * (len(paths) > 2)})"
         for reason, paths in reasons.items()
         if paths
     ]

@@ -12,7 +12,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from calib_jax.data.builders.listings import one_line
+from calib_jax.data.builders.listings import readable
 
 SPLITS = ("train", "training", "val", "validation", "valid", "test", "testing")
 """Folder names that are splits, in whatever case."""
@@ -88,7 +88,7 @@ class Folder:
             return f"{sum(1 for _ in self.all_images())}"
         parts = [str(len(self.images))] if self.images else []
         for name, folder in [*self.folders.items()][:width]:
-            parts.append(f"{one_line(name)}: {folder.drawn(depth - 1, width)}")
+            parts.append(f"{readable(name)}: {folder.drawn(depth - 1, width)}")
         parts += ["..."] * (len(self.folders) > width)
         return f"{{{', '.join(parts)}}}"
 

@@ -73,7 +73,7 @@ class Listing:
     left_out: Mapping[str, tuple[str, ...]]
 
 
-def one_line(name: str) -> str:
+def readable(name: str) -> str:
     r"""The name on one line: bytes that are no UTF-8 as `\xe9`, an end of a line as `\n`."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -105,7 +105,7 @@ def listed(top: Place, path: pathlib.Path) -> Listing:
             if raw_names.setdefault(name, raw) != raw:
                 raise DataError(
                     f"archive {path}: got {ascii(raw_names[name])} and {ascii(raw)} in "
-                    f"{one_line(prefix) or '.'}, which are one name in Unicode's form NFC. Merge "
+                    f"{readable(prefix) or '.'}, which are one name in Unicode's form NFC. Merge "
                     "them."
                 )
             if isinstance(child, str):
@@ -116,7 +116,7 @@ def listed(top: Place, path: pathlib.Path) -> Listing:
                 left_out["circular link"].append(prefix + name)
             else:
                 folders.append(prefix + name)
-                _check_depth(len(above), one_line(prefix + name), path)
+                _check_depth(len(above), readable(prefix + name), path)
                 pending.append((f"{prefix}{name}/", child, above | {child.key}))
     reasons = {reason: tuple(sorted(names)) for reason, names in left_out.items()}
     return Listing(dict(sorted(files.items())), tuple(sorted(folders)), reasons)
@@ -131,7 +131,7 @@ def _text(raw: str, prefix: str, path: pathlib.Path) -> str:
         raw.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"archive {path}: got the name '{one_line(prefix + raw)}', expected UTF-8. "
+            f"archive {path}: got the name '{readable(prefix + raw)}', expected UTF-8. "
             "Unpack it if it is packed, rename it (convmv -f ISO-8859-1 -t UTF-8), and pass the "
             "folder."
         ) from None
@@ -203,16 +203,16 @@ class PackedFolder:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if ".." in parts:
             raise DataError(
-                f"archive {path}: got the entry '{one_line(name)}', which leads out of its folder. "
+                f"archive {path}: got the entry '{readable(name)}', which leads out of its folder. "
                 "Unpack it, and pass the folder."
             )
-        _check_depth(len(parts), one_line(name), path)
+        _check_depth(len(parts), readable(name), path)
         folder, folders = self, parts if entry is None else parts[:-1]
         for part in folders:
             inner = folder._entries.setdefault(part, PackedFolder(folder))
             if not isinstance(inner, PackedFolder):
                 raise DataError(
-                    f"archive {path}: got the entry '{one_line(name)}', but '{one_line(part)}' is "
+                    f"archive {path}: got the entry '{readable(name)}', but '{readable(part)}' is "
                     "no folder there. Pack it again."
                 )
             folder = inner
@@ -220,7 +220,7 @@ class PackedFolder:
             return
         if isinstance(folder._entries.get(parts[-1]), PackedFolder):
             raise DataError(
-                f"archive {path}: got the entry '{one_line(name)}', which is a folder too. "
+                f"archive {path}: got the entry '{readable(name)}', which is a folder too. "
                 "Pack it again."
             )
         folder._num_overwritten[parts[-1]] += parts[-1] in folder._entries
