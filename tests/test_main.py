@@ -70,10 +70,10 @@ def command(config, folder, *overrides):
 
 
 def test_a_study_is_run(tiny_experiment, tiny_data, tmp_path, capsys):
-    """Here a part of it: the pre-training, which makes no step."""
+    """Here a part of it: the pre-training, which makes two steps."""
     alone = {"methods": {"zero_shot": zero_shot()}}
     first = tiny_experiment(**alone)
-    first.pretrain.training.num_steps = 0
+    first.pretrain.training.num_steps = 2
     second = tiny_experiment(**alone, model=None, pretrain=None, pretrain_method=None)
     study = Study(
         title="Tiny", pretrain=first, experiments={"colours": second}, order=(), baselines=()
