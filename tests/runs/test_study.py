@@ -23,7 +23,7 @@ def study(tiny_experiment, tiny_data):
     """Two experiments of two methods that are not trained."""
     methods = {"zero_shot": zero_shot(), "head": Method(classifier=LinearHead())}
     pretrain = tiny_experiment(methods={"zero_shot": zero_shot()}, data_dir="set by the study")
-    pretrain.pretrain.training.num_steps = 1
+    pretrain.pretrain.training.num_steps = 2
     changes = {"model": None, "pretrain": None, "pretrain_method": None, "data_dir": "it too"}
     return Study(
         title="Two kinds of colours",
