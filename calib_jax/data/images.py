@@ -8,6 +8,7 @@ import fractions
 import io
 import math
 import re
+import zlib
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
 
@@ -48,6 +49,7 @@ Pillow itself also opens formats for which it starts an external program (EPS), 
 called.
 """
 
+_PNG_START, _PLAIN_CHUNKS = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"IDAT", b"IEND")
 _START, _END_OF_IMAGE, _START_OF_SCAN = b"\xff\xd8", 0xD9, 0xDA
 _HUFFMAN_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF's
@@ -60,9 +62,9 @@ _NUM_TAPS = 2 * math.ceil(2 * _MAX_SHRINKING) + 1
 def decode(data: bytes, *, where: str, fix: str = "Replace the file.") -> Pixels:
     """RGB pixels of an encoded image, as Pillow decodes it; read-only.
 
-    Whole grey and colour JPEGs go through OpenCV, which is faster and gives the same pixels;
-    everything else goes through Pillow. The orientation in a photograph's EXIF data is ignored,
-    as in CLIP's reference.
+    Whole grey and colour JPEGs and plain PNGs go through OpenCV, which is faster and gives the same
+    pixels; everything else goes through Pillow. The orientation in a photograph's EXIF data is
+    ignored, as in CLIP's reference.
 
     Args:
         data: The bytes of a file in one of FORMATS; grey, palette and CMYK become RGB, alpha is
@@ -75,7 +77,8 @@ def decode(data: bytes, *, where: str, fix: str = "Replace the file.") -> Pixels
         DataError: The bytes are no image of these formats, or are cut short, or the image has more
             pixels than Pillow allows, or grey values beyond their range.
     """
-    pixels = _decode_jpeg(data) if _num_components(data) in (1, 3) else None
+    is_fast = _num_components(data) in (1, 3) or _is_plain_png(data)
+    pixels = _decode_fast(data) if is_fast else None
     if pixels is None:
         pixels = _decode_any(data, where, fix)
     pixels.flags.writeable = False
@@ -123,7 +126,27 @@ def _num_components(data: bytes) -> int:
     return 0
 
 
-def _decode_jpeg(data: bytes) -> Pixels | None:
+def _is_plain_png(data: bytes) -> bool:
+    """Whether a PNG is whole by its checksums, grey or RGB of 8 bits, without further chunks."""
+    if data[:8] != _PNG_START:
+        return False
+    position, header = 8, b""
+    while position + 12 <= len(data):
+        end = position + 8 + int.from_bytes(data[position : position + 4])
+        kind = data[position + 4 : position + 8]
+        checksum = int.from_bytes(data[end : end + 4])
+        if kind not in _PLAIN_CHUNKS or zlib.crc32(data[position + 4 : end]) != checksum:
+            return False
+        header = header or data[position + 8 : end]
+        if kind == b"IEND":
+            is_8_bits = header[8:] in (b"\x08\x00\x00\x00\x00", b"\x08\x02\x00\x00\x00")
+            width, height = int.from_bytes(header[:4]), int.from_bytes(header[4:8])
+            return is_8_bits and width * height <= _max_pixels()
+        position = end + 4
+    return False
+
+
+def _decode_fast(data: bytes) -> Pixels | None:
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

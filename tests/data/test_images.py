@@ -1,6 +1,8 @@
 """Decoding of good and broken files, and the views against Pillow by hand."""
 
 import io
+import struct
+import zlib
 
 import cv2
 import jax
@@ -25,9 +27,42 @@ def encode(image, file_format="PNG", **options):
     return buffer.getvalue()
 
 
-def test_a_png_is_decoded_exactly():
-    data = encode(Image.fromarray(PIXELS))
-    np.testing.assert_array_equal(images.decode(data, where="x"), PIXELS)
+@pytest.mark.parametrize(
+    ("mode", "options", "is_plain"),
+    [
+        ("RGB", {}, True),
+        ("RGB", {"compress_level": 0}, True),
+        ("L", {}, True),
+        ("L", {"transparency": 3}, False),
+        ("RGB", {"dpi": (72, 72)}, False),
+        ("P", {}, False),
+        ("RGBA", {}, False),
+        ("1", {}, False),
+    ],
+)
+def test_a_png_is_decoded_as_pillow_does(mode, options, is_plain):
+    """Plain ones by OpenCV."""
+    image = Image.fromarray(PIXELS).convert(mode)
+    data = encode(image, **options)
+    assert images._is_plain_png(data) == is_plain
+    np.testing.assert_array_equal(images.decode(data, where="x"), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("cut", [1, 4, 13, 40])
+def test_a_png_that_is_not_whole_is_not_plain(cut):
+    assert not images._is_plain_png(encode(Image.fromarray(PIXELS))[:-cut])
+
+
+def test_a_png_with_too_few_pixels_is_what_pillow_makes_of_it():
+    """Its checksums are right; OpenCV gives nothing."""
+    header, pixels = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0), zlib.compress(bytes(25) * 4)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")):
+        data += struct.pack(">I", len(content)) + kind + content
+        data += struct.pack(">I", zlib.crc32(kind + content))
+    assert images._is_plain_png(data)
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(images.decode(data, where="x"), np.asarray(image))
 
 
 @pytest.mark.parametrize(
