@@ -129,8 +129,10 @@ def layout(images: Iterable[str]) -> Layout:
         raise LayoutError(
             f"got folders of the same names in {_named(alike)}, which may be classes or splits"
         )
-    nested = not any(folder.images for folder in folders)
-    remark = f"{_named(folders)} are the classes; folders in them belong to them" if nested else ""
+    remark = f"the classes are the folders in {node.path}" if node.path else ""
+    if not any(folder.images for folder in folders):
+        remark = remark or f"{_named(folders)} are the classes"
+        remark += "; folders in them belong to them"
     return _layout({"test": node}, strays, remark)
 
 
