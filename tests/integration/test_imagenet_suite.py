@@ -346,6 +346,6 @@ def test_a_data_set_that_is_missing_names_its_command(model, suite, tmp_path, ca
     others = shutil.ignore_patterns("objectnet", "imagenet_c")
     shutil.copytree(suite.data_dir, tmp_path / "data", ignore=others)
     assert main.main(command(model, tmp_path / "data", tmp_path / "run", "imagenet")) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    *_, line = capsys.readouterr().err.strip().splitlines()
     start = f"python -m calib_jax.data.prepare objectnet --data_dir={tmp_path / 'data'}"
     assert f"Run {start} --archive=PATH (PATH: what objectnet-1.0.zip" in line

@@ -206,9 +206,9 @@ def test_without_kept_predictions_they_are_made_again(again, finished):
     results = run(experiment, workdir)
     assert metrics_of(results) == metrics_of(finished[2])
     assert {bar for bar, _ in asked["predicted"]} == {
-        "evaluate zero_shot",
-        "evaluate finetune",
-        "evaluate wise",
+        "evaluate zero_shot, seed 0",
+        "evaluate finetune, seed 0",
+        "evaluate wise, seed 0",
     }
 
 

@@ -156,6 +156,7 @@ def test_another_model_under_the_same_path_is_noticed(from_pretrained, tmp_path,
     weights = safetensors.numpy.load_file(folder / "model.safetensors")
     weights["visual_projection.weight"] += 1
     safetensors.numpy.save_file(weights, folder / "model.safetensors")
+    (folder / "SHA256SUMS").unlink()
     capsys.readouterr()
     after = run(experiment, tmp_path / "run")
     assert "model.pretrained_weights_crc32: " in capsys.readouterr().out

@@ -168,16 +168,16 @@ def test_logits_that_break_down_say_where_and_what_to_do():
         inputs.check_finite(np.full((2, 3), params["value"]), name="logits")
         return {"accuracy": 1.0}
 
-    assert logbook.looked_at(probe, {"value": 1.0}, 4, "carot") == {"accuracy": 1.0}
+    assert logbook.probed(probe, {"value": 1.0}, 4, "carot") == {"accuracy": 1.0}
     message = (
         r"^carot: on the validation split, logits: got nan at \[0, 0\] after step 4\. The last "
         r"good checkpoint is kept\. Lower the learning rate, or look at the data\.$"
     )
     with pytest.raises(TrainingError, match=message):
-        logbook.looked_at(probe, {"value": np.nan}, 4, "carot")
+        logbook.probed(probe, {"value": np.nan}, 4, "carot")
 
     def small(params):
         raise DataError("features: got 1 examples, expected at least 2. Use a larger split.")
 
     with pytest.raises(DataError, match=r"^features: got 1 examples"):
-        logbook.looked_at(small, {}, 4, "carot")
+        logbook.probed(small, {}, 4, "carot")

@@ -27,9 +27,16 @@ def may_overlap(first: Split, second: Split) -> bool:
 def _slices_meet(first: str, second: str) -> bool:
     parts = [re.fullmatch(r"(.+?)(?:\[(.*):(.*)\])?", text) for text in (first, second)]
     (base, start, stop), (other, other_start, other_stop) = (
-        part.groups(default="") if part else ("", "", "") for part in parts
+        _in_one_unit(*part.groups(default="")) if part else ("", "", "") for part in parts
     )
     return base == other and not _before(stop, other_start) and not _before(other_stop, start)
+
+
+def _in_one_unit(base: str, start: str, stop: str) -> tuple[str, str, str]:
+    """The parts of a slice; TFDS takes both bounds for percentages where one of them is."""
+    if "%" in start + stop:
+        start, stop = (bound and f"{bound.removesuffix('%')}%" for bound in (start, stop))
+    return base, start, stop
 
 
 def _before(stop: str, start: str) -> bool:

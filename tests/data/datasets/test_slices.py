@@ -27,6 +27,8 @@ def split(text, name="digits", share=(0.0, 1.0)):
         ("train[-10:]", "train[:-10]", False),
         ("train+test", "validation+test", True),
         ("train[:10]+test", "train[10:]", False),
+        ("train[1:]", "train[0%:1]", True),  # to TFDS that is 0% to 1%
+        ("train[10%:20]", "train[20%:]", False),
         ("train[:10]", "train[90%:]", True),  # nobody knows without the number of examples
     ],
 )
