@@ -19,6 +19,9 @@ from calib_jax.core.errors import DataError
 MAX_DEPTH = 256
 """Folders within folders."""
 
+MAX_FOLDERS = 1_000_000
+"""In all: links to folders of links could lead to any number of them."""
+
 _MAX_LINKS = 40  # that a path may lead through, as in Linux
 
 
@@ -88,7 +91,7 @@ def listed(top: Place, path: pathlib.Path) -> Listing:
 
     Raises:
         DataError: A name is no UTF-8, or two in one folder are the same in NFC; or folders are
-            nested too deeply.
+            nested too deeply, or too many.
     """
     files: dict[str, Any] = {}
     folders: list[str] = []
@@ -117,6 +120,11 @@ def listed(top: Place, path: pathlib.Path) -> Listing:
             else:
                 folders.append(prefix + name)
                 _check_depth(len(above), readable(prefix + name), path)
+                if len(folders) > MAX_FOLDERS:
+                    raise DataError(
+                        f"archive {path}: got more than {MAX_FOLDERS:,} folders, the last "
+                        f"{readable(prefix + name)[:80]}. Remove links between folders."
+                    )
                 pending.append((f"{prefix}{name}/", child, above | {child.key}))
     reasons = {reason: tuple(sorted(names)) for reason, names in left_out.items()}
     return Listing(dict(sorted(files.items())), tuple(sorted(folders)), reasons)

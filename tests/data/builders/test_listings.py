@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from calib_jax.core.errors import DataError
+from calib_jax.data.builders import listings
 from calib_jax.data.builders.archives import open_archive
 
 
@@ -140,4 +141,17 @@ def test_the_last_entry_of_a_name_counts(tmp_path, name):
 def test_entries_that_no_folder_holds(pack, tmp_path, name, files, message):
     path = pack(tmp_path / name, dict.fromkeys(files, b""))
     with pytest.raises(DataError, match=rf"^archive .*: {message}"), open_archive(path):
+        pass
+
+
+def test_links_between_folders_that_double_at_each_step(tmp_path, monkeypatch):
+    """Thirty folders, each with two links to the next: 2 ** 30 of them."""
+    monkeypatch.setattr(listings, "MAX_FOLDERS", 1000)
+    for number in range(30):
+        folder = tmp_path / "x" / f"f{number:02}"
+        folder.mkdir(parents=True)
+        for side in "ab":
+            (folder / side).symlink_to(f"../f{number + 1:02}")
+    message = r"^archive .*x: got more than 1,000 folders, the last .*\. Remove links between fold"
+    with pytest.raises(DataError, match=message), open_archive(tmp_path / "x"):
         pass
