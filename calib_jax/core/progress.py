@@ -84,7 +84,14 @@ class Board:
             self._num_done += 1
 
     def stage(
-        self, title: str, *, total: int | None, unit: str, initial: int = 0, is_minor: bool = False
+        self,
+        title: str,
+        *,
+        total: int | None,
+        unit: str,
+        initial: int = 0,
+        is_minor: bool = False,
+        compiles: bool = False,
     ) -> StageProgress:
         """A stage, to be opened by `with`.
 
@@ -94,8 +101,9 @@ class Board:
             unit: Of its work.
             initial: Units that are done already.
             is_minor: Shown only where it takes long.
+            compiles: With its first units a program is compiled: their time says nothing.
         """
-        return StageProgress(self, title, total, unit, initial, is_minor)
+        return StageProgress(self, title, total, unit, initial, is_minor, compiles)
 
     def seconds_left(self) -> tuple[float, bool]:
         """Seconds that are left of all stages, and whether some could not be estimated."""
@@ -207,6 +215,7 @@ class StageProgress:
     unit: str
     initial: int
     is_minor: bool
+    compiles: bool = False
 
     def __post_init__(self) -> None:
         self._count = self.initial
@@ -280,7 +289,9 @@ class StageProgress:
     def measured(self) -> tuple[float, float]:
         """The units that it has done itself, and the seconds that they took."""
         done = self._count - self.initial
-        return (float(done), self.seconds()) if done else (0.0, 0.0)
+        if not done or (self.compiles and self._count == self._first_count):
+            return 0.0, 0.0
+        return float(done), self.seconds()
 
     def share(self) -> float:
         """How much of it is done, in 0..1."""

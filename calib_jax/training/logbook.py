@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from calib_jax.core.errors import DataError, TrainingError
+from calib_jax.core.progress import StageProgress, board
 from calib_jax.core.types import Params
 from calib_jax.training.history import History
 
@@ -34,10 +35,10 @@ class Logbook:
     config: Mapping[str, Any]
     history: History
 
-    @property
-    def title(self) -> str:
-        """What the progress of the training is called."""
-        return training_title(self.name, self.seed)
+    def stage(self, first: int, last: int) -> StageProgress:
+        """The progress of the training, from one step to another, to be opened by `with`."""
+        title = training_title(self.name, self.seed)
+        return board().stage(title, total=last, unit="step", initial=first, compiles=True)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends a row; scalars of any kind become floats."""

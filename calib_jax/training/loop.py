@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from jax.sharding import Mesh
 
-from calib_jax.core import progress, signals
+from calib_jax.core import signals
 from calib_jax.core.errors import ConfigError
 from calib_jax.core.sharding import check_batch_size, to_devices
 from calib_jax.core.types import Batch, Params
@@ -165,8 +165,7 @@ def _train(
 ) -> TrainState:
     """The state after the last step; a signal ends it after the present one, once that is saved."""
     first, last = int(state.step), training.num_steps
-    stage = progress.board().stage(logbook.title, total=last, unit="step", initial=first)
-    with signals.held() as is_stopping, stage:
+    with signals.held() as is_stopping, logbook.stage(first, last) as stage:
         for step in range(first + 1, last + 1):
             state, metrics = step_function(state, next(batches))
             stage.reach(step - AHEAD, **unreported.append(metrics))
