@@ -1,8 +1,7 @@
 """How far a command is: bars on a terminal, elsewhere a line every half minute, on stderr.
 
-A `Board` knows what a run still has to do and how long such work has taken. Each stage of the run,
-as a training or an evaluation, reports to the board that is up. A Jupyter notebook is no terminal:
-it gets the lines.
+A `Board` knows what a run still has to do and how long such work has taken. Each stage, such as a
+training, reports to the board that is up. A Jupyter notebook is no terminal: it gets the lines.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from calib_jax.core import signals
+from calib_jax.core.durations import clock_time, pace
 from calib_jax.core.printing import say
 
 INTERVAL = 30.0
@@ -46,8 +46,7 @@ class Board:
     """The stages of a run, and the time that is left of them.
 
     Attributes:
-        todo: What is to be done, by the titles of the stages, as far as it is known; None: no run,
-            but stages alone.
+        todo: What is to be done, by the titles of the stages; None: no run, but stages alone.
         stream: Where it is shown; standard error, whatever that is at the time.
         clock: Seconds.
         interval: Between two lines.
@@ -161,9 +160,10 @@ class Board:
 
     def _show(self, stage: StageProgress) -> None:
         """Shows how far a stage is, if it is time to."""
+        is_due = self.clock() - self._said >= self.interval
         if self._shows_bars():
             self._show_overall()
-        elif self.clock() - self._said >= self.interval and stage.is_worth_a_line():
+        elif is_due and not (stage.is_minor and stage.seconds() < _LONG):
             whole = f"; {self.whole()}" if self.todo is not None else ""
             self._say(f"{stage.line()}{whole}")
 
@@ -278,10 +278,6 @@ class StageProgress:
         """So many more units are done."""
         self.reach(self._count + number)
 
-    def is_worth_a_line(self) -> bool:
-        """Whether it takes long enough by now, if it is a minor one."""
-        return not self.is_minor or self.seconds() >= _LONG
-
     def seconds(self) -> float:
         """Since it began."""
         return self.board.clock() - self._began
@@ -310,7 +306,7 @@ class StageProgress:
         parts = [f"{self.title}: {self.unit} {self._count:,}{total}"]
         left, rate = self.seconds_left(), self._rate()
         parts += [self._numbers()] if self._details else []
-        parts += [_per_second(rate, self.unit)] if rate else []
+        parts += [pace(rate, self.unit)] if rate else []
         parts += ["time left unknown yet" if left is None else f"{clock_time(left)} left"]
         return ", ".join(parts)
 
@@ -332,16 +328,6 @@ class StageProgress:
             return (self._count - self._first_count) / (now - self._first)
         done, seconds = self.measured()
         return done / seconds if done and seconds > 0 else None
-
-
-def clock_time(seconds: float) -> str:
-    """`1:02:03`, hours and more of them, rounded."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-
-
-def _per_second(rate: float, unit: str) -> str:
-    return f"{rate:,.3g} {unit}s/s" if rate >= 1 else f"{1 / rate:,.3g} s/{unit}"
 
 
 _BOARDS = [Board()]

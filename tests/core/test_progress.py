@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from calib_jax.core import progress
-from calib_jax.core.progress import INTERVAL, Board, Work, clock_time
+from calib_jax.core.progress import INTERVAL, Board, Work
 
 
 class Clock:
@@ -206,13 +206,6 @@ def test_the_board_of_a_run_is_taken_down_after_it():
         assert progress.board() is new
         raise KeyboardInterrupt
     assert progress.board() is first
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"), [(0.0, "0:00:00"), (59.6, "0:01:00"), (90_061.0, "25:01:01")]
-)
-def test_durations(seconds, expected):
-    assert clock_time(seconds) == expected
 
 
 def num_lines(board):
