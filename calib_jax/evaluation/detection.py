@@ -122,14 +122,14 @@ def detection_record(
     found: dict[str, Any] = {"detection": numbers}
     if not ends:
         return found
-    over = {}
-    for mean, names in means.items():
-        for name in names:
-            if name not in aurocs:
-                one = {table_score: scored[name][table_score]}
-                aurocs[name] = resampled(of_id, one, name=name, **resamples)[table_score]["auroc"]
-        if names:
-            over[mean] = np.mean([aurocs[name] for name in names], axis=0)
+    for name in {name for names in means.values() for name in names} - aurocs.keys():
+        one = {table_score: scored[name][table_score]}
+        aurocs[name] = resampled(of_id, one, name=name, **resamples)[table_score]["auroc"]
+    over = {
+        mean: np.mean([aurocs[name] for name in names], axis=0)
+        for mean, names in means.items()
+        if names
+    }
     found["detection_intervals"] = ends
     return found | ({"summary_intervals": intervals.ends(over, level)} if over else {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from calib_jax.core import progress, settings
+from calib_jax.core.errors import ConfigError
 from calib_jax.core.printing import say
 from calib_jax.core.processes import is_writer
 from calib_jax.core.sharding import make_mesh
@@ -105,7 +107,18 @@ def _new_board() -> progress.Board:
 
 
 def _opened(experiment: Experiment, texts: Texts, workdir: Workdir, mesh: Mesh) -> Trainer:
-    """Everything opened and checked; what the folder keeps is of these trainings."""
+    """Everything opened and checked; a run that is refused leaves no data that it has prepared."""
+    is_new = not workdir.data.exists()
+    try:
+        return _checked(experiment, texts, workdir, mesh)
+    except ConfigError:
+        if is_new:
+            shutil.rmtree(workdir.data, ignore_errors=True)
+        raise
+
+
+def _checked(experiment: Experiment, texts: Texts, workdir: Workdir, mesh: Mesh) -> Trainer:
+    """Everything opened; what the folder keeps is of these trainings."""
     for prepare in experiment.prepare:
         prepare(pathlib.Path(experiment.data_dir), workdir.data)
     # What this run has prepared comes before a namesake that was there already.

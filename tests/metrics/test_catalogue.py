@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from calib_jax.core.errors import ConfigError, DataError
+from calib_jax.core.errors import ConfigError
 from calib_jax.metrics import bootstrap, bootstrap_detection, builtin, catalogue, detection
 from calib_jax.metrics.metric import BINS, Metric, SplitView
 from calib_jax.metrics.outcomes import of_logits
@@ -71,19 +71,6 @@ def test_headings_of_metrics(key, heading):
     assert catalogue.of(key).heading == heading
 
 
-@pytest.mark.parametrize("key", builtin.in_bins(5))
-def test_a_statistic_is_the_metric_where_each_example_is_drawn_once(key):
-    metric, bins = builtin.in_bins(5)[key]
-    if metric.statistic is None:
-        assert key == "ece_10_per_batch_512"
-        return
-    # The class-wise bins of a pass are those of the record.
-    of = view(bins)
-    once = metric.statistic(of).of_counts(np.ones((1, 90)))
-    np.testing.assert_allclose(once, [metric.value(of)], rtol=1e-9)
-    np.testing.assert_allclose(builtin.values(view())[key], metric.value(view(bins)), rtol=1e-12)
-
-
 def test_the_detection_numbers_are_those_of_both_ways_to_make_them():
     id_scores, ood_scores = RNG.standard_normal(50) + 1, RNG.standard_normal(40)
     values = detection.detection(id_scores, ood_scores)
@@ -123,13 +110,6 @@ def test_a_metric_of_a_config_has_a_key_of_its_own():
         catalogue.check_own({"error": ERROR, "ece_12": ERROR}, where="evaluation.metrics")
     found = builtin.values(view(), {"error": ERROR})
     assert list(found)[-1] == "error" and found["error"] == 1 - found["accuracy"]
-
-
-def test_resamples_of_the_classwise_error_need_probabilities():
-    bare = SplitView(outcomes=view().outcomes, num_bins=5)
-    assert builtin.BUILTIN["classwise_ece"].value(bare) > 0
-    with pytest.raises(DataError, match="^probs: got None, expected a function"):
-        builtin.BUILTIN["classwise_ece"].statistic(bare)
 
 
 def test_titles_are_whole_and_numbers_are_shown_in_their_unit():

@@ -13,7 +13,6 @@ from calib_jax.classifiers.head import LinearMap
 from calib_jax.classifiers.stored import write_head
 from calib_jax.core.settings import differences
 from calib_jax.core.sharding import make_mesh
-from calib_jax.data import fingerprints
 from calib_jax.methods.baselines import zero_shot
 from calib_jax.methods.method import Method
 from calib_jax.runs.identity import Identities
@@ -160,28 +159,3 @@ def test_the_content_of_every_data_set(identity_of, file, splits):
     assert changed == splits
     data = (before["zero_shot"]["data"], after["zero_shot"]["data"])
     assert {name for name in data[0] if data[0][name] != data[1][name]} == splits
-
-
-def test_every_byte_of_files_counts(tmp_path, monkeypatch):
-    path = tmp_path / "x.array_record"
-    content = bytearray(np.random.default_rng(0).integers(0, 256, 1_000_000, np.uint8).tobytes())
-    path.write_bytes(content)
-    before = fingerprints.fingerprint([path])
-    for position in (0, 99_999, 500_001, 999_999):
-        content[position] ^= 1
-        path.write_bytes(content)
-        assert fingerprints.fingerprint([path]) != before
-        content[position] ^= 1
-    path.write_bytes(content)
-    assert fingerprints.fingerprint([path]) == before
-    path = path.rename(tmp_path / "y.array_record")
-    assert fingerprints.fingerprint([path]) != before
-    # Of more than it reads, both ends and blocks between them.
-    monkeypatch.setattr(fingerprints, "_WHOLE", 1000)
-    monkeypatch.setattr(fingerprints, "_NUM_BLOCKS", 4)
-    before = fingerprints.fingerprint([path])
-    for position, is_seen in ((0, True), (200_000, False), (330_000, True), (999_999, True)):
-        content[position] ^= 1
-        path.write_bytes(content)
-        assert (fingerprints.fingerprint([path]) != before) is is_seen
-        content[position] ^= 1

@@ -71,6 +71,24 @@ def test_mistakes_are_found_before_any_training(tiny_experiment, tmp_path, chang
     assert not (tmp_path / "config.json").exists()
 
 
+def prepare_nothing(data_dir, output_dir):
+    (output_dir / "set").mkdir(parents=True, exist_ok=True)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_run_that_is_refused_leaves_no_data_of_its_own(tiny_experiment, tmp_path, is_new):
+    """Data sets are prepared before splits are looked for in them."""
+    experiment, workdir = tiny_experiment(), tmp_path / "a/run"
+    experiment.prepare = (prepare_nothing,)
+    experiment.evaluation.id_split.split = "tset"
+    if not is_new:
+        (workdir / "data/mine").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"got split 'tset'"):
+        run(experiment, workdir)
+    assert (tmp_path / "a").exists() is not is_new
+    assert (workdir / "data/mine").exists() is not is_new
+
+
 def test_pretrained_weights_must_fit_the_model(from_pretrained, tmp_path):
     experiment = from_pretrained()
     experiment.model.embed_dim = 16

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -130,8 +130,8 @@ class Digits(record.RecordBuilder):
             features=features, supervised_keys=("image", "label"), description=__doc__
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager
+    def generators(self) -> dict[str, Iterable[Any]]:
+        """The domain's splits."""
         domain = self.builder_config.name
         if domain in ("near_ood", "far_ood"):
             return {"test": self._generate_examples(domain, "test")}

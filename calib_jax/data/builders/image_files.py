@@ -7,7 +7,7 @@ import dataclasses
 import os
 import pathlib
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -178,8 +178,8 @@ class ImageFiles(record.RecordBuilder):
             disable_shuffling=True,  # the order of the archive
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager
+    def generators(self) -> dict[str, Iterable[Any]]:
+        """The files of each split."""
         return {split: self._generate_examples(files) for split, files in self._splits.items()}
 
     def _generate_examples(

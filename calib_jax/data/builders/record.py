@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -64,31 +64,32 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder):
         TFDS fills a temporary folder and renames it: an interruption leaves no half data set.
         """
         title = f"prepare {self.info.full_name}"
-        stage = progress.board().stage(
-            title, total=self.num_examples(), unit="image", is_minor=True
-        )
-        generators: Callable[..., dict[str, Any]] = self._split_generators  # type: ignore[has-type]
-
-        def watched(dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-            made = generators(dl_manager)
-            return {split: _advancing(stage, examples) for split, examples in made.items()}
-
-        self._split_generators = watched
         tfds.display_progress_bar(enable=False)
         try:
-            with contextlib.redirect_stdout(io.StringIO()), stage:
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                progress.board().stage(
+                    title, total=self.num_examples(), unit="image", is_minor=True
+                ) as self._stage,
+            ):
                 self.download_and_prepare()
         finally:
             tfds.display_progress_bar(enable=True)
-            del self._split_generators
+
+    def generators(self) -> dict[str, Iterable[Any]]:
+        """Keys and examples of each split, as TFDS wants them."""
+        raise NotImplementedError
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        del dl_manager
+        return {split: self._counted(examples) for split, examples in self.generators().items()}
+
+    def _counted(self, examples: Iterable[Any]) -> Iterator[Any]:
+        """The examples, each counted once it is written."""
+        for example in examples:
+            yield example
+            self._stage.advance()
 
     def num_examples(self) -> int | None:
         """How many it will write, where that is known before."""
         return None
-
-
-def _advancing(stage: progress.StageProgress, examples: Iterable[Any]) -> Iterator[Any]:
-    """The examples, each counted once it is taken."""
-    for example in examples:
-        yield example
-        stage.advance()
