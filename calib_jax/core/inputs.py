@@ -27,19 +27,21 @@ _R = TypeVar("_R")
 def takes_lists(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """The function, which takes lists, JAX arrays and torch tensors too, wherever it takes arrays.
 
-    Of lists, whole numbers become float64 or booleans where its annotation says `Float` or `Bool`.
-    NumPy arrays stay as they are.
+    Where its annotation says `Float`, whole numbers of lists become float64. Where it says `Bool`,
+    zeros and ones of any type become booleans: `~` of them would be other numbers. Else NumPy
+    arrays stay as they are.
     """
     parameters = inspect.signature(function).parameters
     hints = {key: str(parameter.annotation) for key, parameter in parameters.items()}
 
     def read(name: str, value: Any) -> Any:
-        if "ndarray" not in hints.get(name, "") or isinstance(value, np.ndarray):
+        hint = hints.get(name, "")
+        if "ndarray" not in hint or (isinstance(value, np.ndarray) and "Bool" not in hint):
             return value
         array = as_array(value, name=name)
-        if array.dtype.kind in "iu" and "Float" in hints[name]:
+        if array.dtype.kind in "iu" and "Float" in hint:
             return array.astype(np.float64)
-        if array.dtype.kind in "iu" and "Bool" in hints[name] and ((array | 1) == 1).all():
+        if array.dtype.kind in "iuf" and "Bool" in hint and np.isin(array, (0, 1)).all():
             return array.astype(np.bool_)
         return array
 

@@ -10,7 +10,9 @@ import contextlib
 import functools
 import hashlib
 import logging
+import os
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +23,7 @@ MANIFEST = "SHA256SUMS"
 """The name of the file, one of the usual ones."""
 
 _LINE = re.compile(r"(\\?)([0-9a-fA-F]{64}) [ *](.+)", re.DOTALL)
+_TAGGED_LINE = re.compile(r"(\\?)SHA256 \((.+)\) = ([0-9a-fA-F]{64})", re.DOTALL)
 _POINTER = b"version https://git-lfs.github.com/"
 # A smaller file may be written again within one tick of the clock, at the same size.
 _LARGE = 1 << 26
@@ -50,7 +53,9 @@ def recorded(folder: Path, names: Iterable[str]) -> Iterator[None]:
         found = _digests(folder, names).items()
         _write(folder, kept | {name: value for name, value in found if before.get(name) == value})
         raise
-    _write(folder, kept | _digests(folder, names))
+    # Read anew: others may have written other files of the folder.
+    others = {name: value for name, value in _read_or_none(folder).items() if name not in names}
+    _write(folder, others | _digests(folder, names))
 
 
 def check(paths: Iterable[Path], *, error: type[CalibJaxError]) -> None:
@@ -95,14 +100,15 @@ def check(paths: Iterable[Path], *, error: type[CalibJaxError]) -> None:
             )
 
 
-def announce_absence(folder: Path) -> None:
-    """Says, once a process, that nothing tells whether a folder's files are whole."""
-    folder = folder.absolute()
-    if (folder / MANIFEST).is_file() or folder in _announced:
+def announce_absence(path: Path) -> None:
+    """Says, once a process, that nothing tells whether a file is whole."""
+    folder = path.absolute().parent
+    if path.name in _read_or_none(folder) or folder in _announced:
         return
     _announced.add(folder)
+    lacks = f"no line of {path.name} in its" if (folder / MANIFEST).is_file() else "no"
     logging.getLogger("calib_jax").warning(
-        "%s has no %s: its files are taken as they are", folder, MANIFEST
+        "%s has %s %s: its files are taken as they are", folder, lacks, MANIFEST
     )
 
 
@@ -142,11 +148,13 @@ def _read(folder: Path) -> dict[str, str]:
     for number, line in enumerate(text_files.lines(path.read_bytes()), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = _LINE.fullmatch(line)
-        if match is None:
+        if match := _LINE.fullmatch(line):
+            escaped, value, name = match.groups()
+        elif match := _TAGGED_LINE.fullmatch(line):
+            escaped, name, value = match.groups()
+        else:
             raise ValueError(f"line {number} is {line[:40]!r}")
-        escaped, value, name = match.groups()
-        found[_plain(name) if escaped else name] = value.lower()
+        found[(_plain(name) if escaped else name).removeprefix("./")] = value.lower()
     return found
 
 
@@ -163,7 +171,7 @@ def _write(folder: Path, checksums: Mapping[str, str]) -> None:
     if not checksums:
         path.unlink(missing_ok=True)
         return
-    partial = path.with_name(f"{MANIFEST}.partial")
+    partial = path.with_name(f"{MANIFEST}.{os.getpid()}.{threading.get_ident()}.partial")
     partial.write_text("".join(_line(*item) for item in sorted(checksums.items())), "utf-8")
     partial.replace(path)
 

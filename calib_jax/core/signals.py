@@ -69,13 +69,14 @@ class _State:  # no dataclass: their module takes longer to import than all else
         number: The first signal, once it is there.
         since: When it came.
         raises: Whether there is something to clean up, so that it raises.
+        has_raised: Whether it did: other errors may then come of it.
         holds: How many blocks it has to wait for.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.since = 0.0
-        self.raises = False
+        self.raises = self.has_raised = False
         self.holds = 0
 
 
@@ -102,7 +103,7 @@ def handled() -> Iterator[None]:
     try:
         yield
     except Exception:
-        if _STATE.number is None:
+        if _STATE.number is None or not _STATE.has_raised:
             raise
         # What the signal has broken on its way, such as a pool of processes, is no error.
         raise Stopped(_STATE.number) from None
@@ -111,7 +112,7 @@ def handled() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         if any(handler is not _on_signal for handler in before.values()):
-            _STATE.number = None
+            _STATE.number, _STATE.has_raised = None, False
 
 
 @contextlib.contextmanager
@@ -137,6 +138,7 @@ def stopped_by(interrupt: KeyboardInterrupt) -> Stopped:
 def check() -> None:
     """Raises Stopped where a signal came whose exception was lost, as in a finalizer."""
     if _STATE.number is not None and _STATE.raises and not _STATE.holds:
+        _STATE.has_raised = True
         raise Stopped(_STATE.number)
 
 
@@ -175,6 +177,7 @@ def _on_signal(number: int, frame: Any) -> None:
         if not _STATE.raises:
             _exit(number, f"stopped by {name}. The same command goes on from what is there.")
         if not _STATE.holds:
+            _STATE.has_raised = True
             raise Stopped(number)
         if _is_terminal():
             _write(f"{name}: saving after this step; once more ends it at once.")

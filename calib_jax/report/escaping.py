@@ -35,7 +35,8 @@ _LIGATURE = re.compile("(?<=[-`',!?])(?=[-`',])")
 def markdown(text: str) -> str:
     """The text on one line, for a cell, a heading or the middle of a paragraph.
 
-    No HTML, no links, no emphasis and no further cell comes of it, in CommonMark and GitHub's.
+    No HTML, no emphasis, no further cell and no link but that of a bare address comes of it, in
+    CommonMark and GitHub's.
     """
     marked = _MARKDOWN.sub(r"\\\g<0>", _ENTITY.sub("&amp;", one_line(text)))
     return marked.replace("<", "&lt;").replace(">", "&gt;")

@@ -1,7 +1,9 @@
 """Checksums of folders: what is listed is checked, what is not is nobody's business."""
 
+import concurrent.futures
 import logging
 import os
+import re
 import shutil
 import subprocess
 
@@ -78,8 +80,10 @@ def test_a_deleted_line_accepts_what_is_there(folder):
         lambda text: text.replace("  ", " *"),
         lambda text: text.upper().replace("CONFIG.JSON", "config.json").replace("MODEL.BIN", "x"),
         lambda text: "# by hand\n\n" + text.removesuffix("\n"),
+        lambda text: text.replace("  ", "  ./"),
+        lambda text: re.sub(r"(\w+)  (.*)", r"SHA256 (\2) = \1", text),
     ],
-    ids=["windows", "byte_order_mark", "binary", "upper_case", "comment"],
+    ids=["windows", "byte_order_mark", "binary", "upper_case", "comment", "dotted", "tagged"],
 )
 def test_other_forms_of_it_are_read(folder, change):
     path = folder / "SHA256SUMS"
@@ -113,6 +117,25 @@ def test_while_a_file_is_written_it_has_no_line(folder):
         (folder / "config.json").unlink()
         assert not (folder / "SHA256SUMS").exists()
     assert not (folder / "SHA256SUMS").exists()
+
+
+def test_others_may_write_in_between(folder):
+    """A line of what another has written meanwhile is not put back as it was."""
+    with manifests.recorded(folder, ["model.bin"]):
+        with manifests.recorded(folder, ["config.json"]):
+            (folder / "config.json").write_text("{ }")
+        (folder / "model.bin").write_bytes(b"new")
+    check(folder)
+    assert len(lines(folder)) == 2
+    names = [f"{number}.json" for number in range(16)]
+
+    def write(name):
+        with manifests.recorded(folder, [name]):
+            (folder / name).write_text(name)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, names))
+    check(folder, *names)
 
 
 def test_a_copy_a_renamed_and_a_read_only_folder_pass(folder, tmp_path):
@@ -151,11 +174,11 @@ def test_large_files_are_read_once(folder, monkeypatch):
 
 
 def test_a_folder_without_one_is_announced_once(folder, tmp_path, caplog):
-    manifests.announce_absence(folder)
+    manifests.announce_absence(folder / "model.bin")
     assert caplog.messages == []
     for _ in range(2):
         with caplog.at_level(logging.WARNING):
-            manifests.announce_absence(tmp_path)
+            manifests.announce_absence(tmp_path / "model.bin")
     assert caplog.messages == [f"{tmp_path} has no SHA256SUMS: its files are taken as they are"]
 
 
@@ -190,3 +213,11 @@ def test_flips(folder):
 @pytest.mark.many
 def test_many_flips(folder):
     check_flips(folder, 400)
+
+
+def test_a_file_without_a_line_is_announced(folder, caplog):
+    with caplog.at_level(logging.WARNING):
+        manifests.announce_absence(folder / "notes.txt")
+    assert caplog.messages == [
+        f"{folder} has no line of notes.txt in its SHA256SUMS: its files are taken as they are"
+    ]

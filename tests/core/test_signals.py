@@ -105,6 +105,14 @@ def test_what_a_stop_breaks_on_its_way_is_no_error():
     assert command(body, "SIGTERM") == (143, "", resumed_by("SIGTERM"))
 
 
+def test_a_save_that_fails_after_a_signal_is_an_error():
+    """Nothing was raised by the signal: what is lost is said."""
+    body = "with signals.held():\n    send(name)\n    raise OSError('the device is full')"
+    code, out, error = command(body, "SIGTERM")
+    assert (code, out) == (1, "") and error.endswith("OSError: the device is full\n")
+    assert "goes on" not in error
+
+
 def test_a_stop_that_a_library_swallows_comes_again():
     body = "try:\n    send(name)\nexcept BaseException:\n    pass\nsignals.check()\nprint('on')"
     assert command(body, "SIGTERM") == (143, "", resumed_by("SIGTERM"))

@@ -11,7 +11,7 @@ import pytest
 import calib_jax.metrics
 import calib_jax.scores
 from calib_jax.core.errors import DataError
-from calib_jax.metrics import calibration, classification
+from calib_jax.metrics import calibration, classification, selective
 from calib_jax.metrics.robustness import Trend
 
 PROBS = np.array([[0.5, 0.25, 0.25], [0.125, 0.625, 0.25], [0.75, 0.125, 0.125], [0.25, 0.25, 0.5]])
@@ -67,6 +67,14 @@ def test_whole_numbers_in_lists():
     assert calibration.calibration_error([1, 0], [1, 0], num_bins=10) == 0
     assert classification.accuracy([[2, 1], [0, 3]], [0, 0]) == 0.5
     assert classification.accuracy(jnp.array([[2.0, 1.0]]), jnp.array([0])) == 1
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int64, np.uint8, np.float32])
+def test_zeros_and_ones_of_any_type_say_what_is_right(dtype):
+    """(0 + 0 + 0 + 1/4) / 4; of `~` of other types it would be -1.94 or 254.06."""
+    correct = np.array([1, 1, 1, 0], dtype)
+    curve = selective.risk_coverage(np.array([0.9, 0.8, 0.7, 0.6]), correct)
+    assert selective.aurc(curve) == 0.0625
 
 
 def test_what_is_no_array_is_one_line():

@@ -219,21 +219,23 @@ def _zip_name(entry: zipfile.ZipInfo) -> str:
     """Its name as UTF-8, which macOS writes without the flag that says so."""
     name = entry.orig_filename
     if not entry.flag_bits & _UTF8_NAME:
-        name = (_unicode_path(entry.extra) or name.encode("cp437")).decode(
-            "utf-8", "surrogateescape"
-        )
+        raw = name.encode("cp437")
+        name = (_unicode_path(entry.extra, raw) or raw).decode("utf-8", "surrogateescape")
     # Some Windows tools write their own separator; elsewhere it may be part of a name.
     if "\\" in name and ("/" not in name or entry.create_system in _DOS_SYSTEMS):
         return name.replace("\\", "/")
     return name
 
 
-def _unicode_path(extra: bytes) -> bytes:
-    """The UTF-8 name that Info-ZIP puts beside one in another encoding; empty where it does not."""
+def _unicode_path(extra: bytes, name: bytes) -> bytes:
+    """The UTF-8 name that Info-ZIP puts beside one in another encoding; empty where it does not.
+
+    Nor where it belongs to a name that the entry no longer has, by its checksum.
+    """
     while len(extra) >= 4:
         kind, length = struct.unpack("<HH", extra[:4])
-        if kind == _UNICODE_PATH:
-            return extra[9 : 4 + length]  # after a version and a checksum of the other name
+        if kind == _UNICODE_PATH and extra[5:9] == zlib.crc32(name).to_bytes(4, "little"):
+            return extra[9 : 4 + length]  # after a version and the checksum
         extra = extra[4 + length :]
     return b""
 

@@ -112,11 +112,14 @@ def layout(images: Iterable[str]) -> Layout:
             break
         node = inner
     folders = list(node.folders.values())
-    if not folders or all(folder.name.lower() in SPLITS for folder in folders):
+    if not folders or all(map(_is_called_a_split, folders)):
         lone = next(node.all_images())
         raise LayoutError(f"got {lone}, which lies in no class folder")
     inner_splits = [
-        inner.path for folder in folders for inner in folder.folders.values() if _is_split(inner)
+        inner.path
+        for folder in folders
+        for inner in folder.folders.values()
+        if inner.name.lower() in SPLITS
     ]
     if inner_splits:
         raise LayoutError(f"got {len(folders)} folders around or beside {inner_splits[0]}")
@@ -138,6 +141,10 @@ def layout(images: Iterable[str]) -> Layout:
 
 def _is_split(folder: Folder) -> bool:
     return folder.name.lower() in SPLITS and _has_classes(folder)
+
+
+def _is_called_a_split(folder: Folder) -> bool:
+    return folder.name.lower() in SPLITS or _is_unlabelled(folder)
 
 
 def _is_unlabelled(folder: Folder) -> bool:

@@ -226,6 +226,12 @@ class PackedFolder:
             folder = inner
         if entry is None or not parts:
             return
+        if isinstance(entry, Link) and entry.is_hard:
+            # To what is there now: a later entry of that name is another file. GNU tar writes what
+            # it meets twice as a link to itself.
+            entry = self._file_at(entry.target) or entry
+            if entry is folder._entries.get(parts[-1]):
+                return
         if isinstance(folder._entries.get(parts[-1]), PackedFolder):
             raise DataError(
                 f"archive {path}: got the entry '{readable(name)}', which is a folder too. "
@@ -233,6 +239,14 @@ class PackedFolder:
             )
         folder._num_overwritten[parts[-1]] += parts[-1] in folder._entries
         folder._entries[parts[-1]] = entry
+
+    def _file_at(self, name: str) -> File | None:
+        """The file of this name, if there is one so far."""
+        found: File | Link | PackedFolder | str | None = self
+        for part in name.split("/"):
+            if part not in ("", "."):
+                found = found._entries.get(part) if isinstance(found, PackedFolder) else None
+        return found if isinstance(found, File) else None
 
     def children(self) -> Iterator[tuple[str, File | Place | str]]:
         """As `Place.children`; a file's source is that of its entry."""

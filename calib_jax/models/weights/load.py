@@ -79,7 +79,7 @@ def read_model(
             folder = _download(source, layout.weights, field)
         file = _first_of(folder, layout.weights)
         tensors = files.read_tensors(file)
-        manifests.announce_absence(folder)
+        manifests.announce_absence(file)
     config = layout.config
     if activation not in ("", config.activation):
         raise WeightsError(

@@ -100,7 +100,7 @@ def take_open_clip(fields: Fields, config: ClipConfig) -> None:
 
 def _check_geometry(fields: Fields, side: int) -> None:
     """Passes when the shorter side and the crop are both the model's image size."""
-    size, crop = fields.get("size"), fields.get("crop_size")
+    size, crop = (_without_nulls(fields.get(name)) for name in ("size", "crop_size"))
     if size is None and crop is None:
         return
     # Where only one of them is said, `transformers` has 224 for the other.
@@ -114,3 +114,10 @@ def _check_geometry(fields: Fields, side: int) -> None:
         )
     if crop not in (side, {"height": side, "width": side}, [side, side]):
         raise fields.error("crop_size", f"{side}, the model's image_size")
+
+
+def _without_nulls(size: Any) -> Any:
+    """A size as it was meant: `transformers` writes the sides that it lacks as nulls."""
+    if isinstance(size, dict):
+        return {side: value for side, value in size.items() if value is not None}
+    return size

@@ -5,6 +5,7 @@ import struct
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -113,14 +114,21 @@ def test_names_of_a_zip(tmp_path, raw, name):
 
 
 def test_the_utf8_name_beside_another(tmp_path):
-    entry = zipfile.ZipInfo("caf\x82/1.jpg".encode().decode("cp437"))
+    """It counts as long as it belongs to the name that the entry has."""
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as zipped:
         entry = zipfile.ZipInfo("cafe/1.jpg")
         name = "caf\xe9/1.jpg".encode()
-        entry.extra = struct.pack("<HHBI", 0x7075, 5 + len(name), 1, 0) + name
+        entry.extra = unicode_path(name, of=b"cafe/1.jpg")
         zipped.writestr(entry, b"one")
+        entry = zipfile.ZipInfo("dog/1.jpg")
+        entry.extra = unicode_path(b"cat/1.jpg", of=b"cat/1.jpg")
+        zipped.writestr(entry, b"two")
     with open_archive(tmp_path / "x.zip") as archive:
-        assert archive.names == ("caf\xe9/1.jpg",)
+        assert archive.names == ("caf\xe9/1.jpg", "dog/1.jpg")
+
+
+def unicode_path(name, *, of):
+    return struct.pack("<HHBI", 0x7075, 5 + len(name), 1, zlib.crc32(of)) + name
 
 
 def test_a_directory_that_hides_entries(pack, tmp_path):

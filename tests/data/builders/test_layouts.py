@@ -163,6 +163,13 @@ def test_a_tree(paths, splits, left_out):
     [
         ("1.jpg", r"got 1\.jpg, which lies in no class folder"),
         ("train/1.jpg, test/1.jpg", r"got test/1\.jpg, which lies in no class folder"),
+        # Kaggle's: the classes are in the files' names, or in a table.
+        ("train/cat.0.jpg, train/dog.0.jpg, test1/0.jpg", r"which lies in no class folder"),
+        ("train_images/0.jpg, test_images/0.jpg", r"which lies in no class folder"),
+        (
+            "cat/train/1.jpg, cat/test/1.jpg, dog/train/1.jpg, dog/test/1.jpg",
+            r"got 2 folders around or beside cat/test",
+        ),
         (
             "x/a/1.jpg, x/b/1.jpg, x/1.jpg",
             r"got 1 images beside the folders in x, which may be a cl",

@@ -155,3 +155,48 @@ def test_links_between_folders_that_double_at_each_step(tmp_path, monkeypatch):
     message = r"^archive .*x: got more than 1,000 folders, the last .*\. Remove links between fold"
     with pytest.raises(DataError, match=message), open_archive(tmp_path / "x"):
         pass
+
+
+def write_tar(path, *members):
+    """Of (name, content) or (name, link): a hard link to that name."""
+    with tarfile.open(path, "w") as tarred:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                entry.type, entry.linkname = tarfile.LNKTYPE, content
+                tarred.addfile(entry)
+            else:
+                entry.size = len(content)
+                tarred.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def test_what_gnu_tar_meets_twice_is_a_link_to_itself(tmp_path):
+    """As of `tar -cf x.tar w w/cat`."""
+    path = write_tar(
+        tmp_path / "x.tar",
+        *[("w/cat/0.png", b"cat"), ("w/dog/0.png", b"dog")],
+        *[("w/cat/0.png", "w/cat/0.png"), ("./w/dog/0.png", "w/dog/0.png")],
+    )
+    with open_archive(path) as archive:
+        assert {name: archive.read(name) for name in archive.names} == {
+            "w/cat/0.png": b"cat",
+            "w/dog/0.png": b"dog",
+        }
+        assert not archive.left_out
+
+
+def test_a_hard_link_is_to_what_was_there(tmp_path):
+    """A later member of the same name is another file; a link before its target leads there too."""
+    path = write_tar(
+        tmp_path / "x.tar",
+        *[("a/0.png", b"first"), ("b/0.png", "a/0.png"), ("a/0.png", b"second")],
+        *[("early.png", "late.png"), ("late.png", b"late")],
+    )
+    with open_archive(path) as archive:
+        assert {name: archive.read(name) for name in archive.names} == {
+            "a/0.png": b"second",
+            "b/0.png": b"first",
+            "early.png": b"late",
+            "late.png": b"late",
+        }

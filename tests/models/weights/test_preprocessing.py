@@ -106,6 +106,7 @@ def test_many_drawn_files_give_the_pixels_of_transformers_or_are_refused():
         ({"rescale_factor": 1 / 255, "image_mean": [0.1] * 3}, 0.1, None),
         ({"size": SIDE, "feature_extractor_type": "CLIPFeatureExtractor"}, None, None),
         ({"size": {"shortest_edge": SIDE}, "crop_size": [SIDE, SIDE]}, None, None),
+        ({**SIDES, "size": {"shortest_edge": SIDE, "longest_edge": None}}, None, None),
     ],
 )
 def test_shift_and_scale_are_taken(said, mean, std):
